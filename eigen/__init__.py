@@ -1,0 +1,1 @@
+"""The method of the paper: stacks, network, training, responses, eigenfeatures and figures."""

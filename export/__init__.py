@@ -1,0 +1,1 @@
+"""What leaves the method: ONNX graphs, batch inference, reports and the command line."""

@@ -1,0 +1,1 @@
+"""Compiled kernels for slices of X-ray CT: gradients, statistics, truncated SVD."""

@@ -1,0 +1,1 @@
+"""Numba loops that fill the arrays which the public functions allocate."""
