@@ -1,0 +1,147 @@
+"""What a run measures on every slice: α channels (eq. 13) and eigenfeatures (section 3.3)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.files import atomic_path
+from eigenfeatures.eigen.model_file import Model
+from eigenfeatures.eigen.responses import responses
+from eigenfeatures.eigen.samples import SampleSet
+from eigenfeatures.eigen.stacks import VoxelSize
+from eigenfeatures.kernels import StrongestChannel, TruncatedSVD, strongest_channel, truncated_svd
+
+ALPHA_LAYERS = ("relu1", "relu2")
+SINGULAR_VALUES = 8
+
+# Above this ratio σ₂/σ₁ the direction of u₁ is decided by noise: a perturbation E
+# of the maps turns it by up to ‖E‖ / (σ₁ − σ₂).
+ILL_DETERMINED_RATIO = 0.99
+# The residual that marks a singular triplet as not reached, relative to σ₁.
+RESIDUAL_LIMIT = 1e-4
+
+
+@dataclass(frozen=True)
+class SliceFeatures:
+    """Features of a few slices.
+
+    Attributes
+    ----------
+    alpha : dict
+        Layer name to the strongest channel of each slice.
+    svd : TruncatedSVD
+        Of the response maps at the chosen layer, with up to `SINGULAR_VALUES` triplets.
+    flags : list of str
+        For each slice, names joined by ``;``: ``zero`` (no response at all),
+        ``ill-determined`` (σ₂/σ₁ above `ILL_DETERMINED_RATIO`), ``unconverged``.
+    """
+
+    alpha: dict[str, StrongestChannel]
+    svd: TruncatedSVD
+    flags: list[str]
+
+
+@torch.inference_mode()
+def slice_features(
+    model: Model,
+    samples: SampleSet,
+    indices: NDArray[np.int64],
+    layer: str,
+    resolution: str,
+    *,
+    device: torch.device,
+    seed: int = 0,
+    block: int = 4,
+) -> Iterator[SliceFeatures]:
+    """Compute the features of slices, `block` of them at a time.
+
+    Parameters
+    ----------
+    model
+        The trained network, which is moved to `device`.
+    samples, indices
+        Which slices, in this order.
+    layer, resolution
+        Whose singular vectors; α channels are those of the pooled `ALPHA_LAYERS`.
+    device
+        Where the network runs; the decomposition runs on the host.
+    seed
+        Of the decomposition's start.
+    block
+        Slices in memory at once.
+
+    Yields
+    ------
+    SliceFeatures
+        Of the next block.
+
+    Raises
+    ------
+    InputError
+        For an unknown layer or resolution, or slices that can't be read.
+    """
+    network = model.network.to(device)
+    for start in range(0, len(indices), block):
+        images = model.preprocessing(samples.read(indices[start : start + block]))
+        inputs = torch.from_numpy(images)[:, None].to(device)
+        wanted = ALPHA_LAYERS if resolution == "dense" else (*ALPHA_LAYERS, layer)
+        maps = responses(network, inputs, wanted)
+        chosen = responses(network, inputs, [layer], resolution)[layer] if resolution == "dense" else maps[layer]
+        alpha = {name: strongest_channel(maps[name].cpu().numpy()) for name in ALPHA_LAYERS}
+        matrix = chosen.cpu().numpy()
+        rank = min(SINGULAR_VALUES, matrix.shape[1], matrix.shape[2] * matrix.shape[3])
+        svd = truncated_svd(matrix, rank, seed=seed)
+        yield SliceFeatures(alpha, svd, _flags(svd))
+
+
+def _flags(svd: TruncatedSVD) -> list[str]:
+    flags = []
+    for values, residual in zip(svd.s, svd.residual, strict=True):
+        names = []
+        if values[0] == 0:
+            names.append("zero")
+        elif len(values) > 1 and values[1] > ILL_DETERMINED_RATIO * values[0]:
+            names.append("ill-determined")
+        if residual > RESIDUAL_LIMIT:
+            names.append("unconverged")
+        flags.append(";".join(names))
+    return flags
+
+
+def write_eigenfeatures(
+    path: Path, images: Iterator[NDArray[np.float32]], shape: tuple[int, int, int, int], voxel_size: VoxelSize | None
+) -> None:
+    """Write unit singular vectors as an ImageJ stack that Fiji and napari open with the right axes.
+
+    Parameters
+    ----------
+    path
+        The TIFF to make; it appears when it is whole.
+    images
+        The vectors of one slice after the other, each ``(rank, h, w)``.
+    shape
+        Slices, rank, h, w.
+    voxel_size
+        Of a pixel of the map, in micrometres; None when unknown.
+    """
+    slices, rank, height, width = shape
+    metadata: dict[str, object] = {"axes": "ZCYX", "Labels": [f"u{k + 1}" for _ in range(slices) for k in range(rank)]}
+    resolution = None
+    if voxel_size is not None:
+        metadata |= {"spacing": voxel_size.z, "unit": "um"}
+        resolution = (1 / voxel_size.x, 1 / voxel_size.y)
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            (page for image in images for page in np.asarray(image, np.float32)),
+            shape=(slices, rank, height, width),
+            dtype=np.float32,
+            imagej=True,
+            resolution=resolution,
+            metadata=metadata,
+        )

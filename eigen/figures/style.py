@@ -1,0 +1,60 @@
+"""The look that all figures share: page size, fonts, colours of the samples, and the bytes of a PNG."""
+
+import io
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+# 10 inches at 110 dots an inch: 1100 pixels, the width of the report's page.
+PAGE_WIDTH = 10.0
+DPI = 110
+TITLE_SIZE = 12
+LABEL_SIZE = 10
+TICK_SIZE = 9
+
+# Okabe and Ito, "Color universal design" (2008), without the yellow, which is too pale for lines on white.
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
+ORANGE = OKABE_ITO[1]
+LINE_STYLES = ("solid", "dashed")
+
+_LONGEST_NAME = 28
+
+
+def new_figure(title: str, height: float, width: float = PAGE_WIDTH, compressed: bool = False) -> Figure:
+    """Make an empty white figure; lengths are in inches, and `compressed` suits panels of a fixed shape."""
+    layout: Literal["compressed", "constrained"] = "compressed" if compressed else "constrained"
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
+    figure.suptitle(title, fontsize=TITLE_SIZE)
+    return figure
+
+
+def figure_png(figure: Figure) -> bytes:
+    """Render a figure to PNG.
+
+    Parameters
+    ----------
+    figure
+        Any of this package.
+
+    Returns
+    -------
+    bytes
+        At most 1100 pixels wide and without metadata, so that equal figures give equal bytes.
+    """
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    return png.getvalue()
+
+
+def sample_style(index: int) -> tuple[str, str]:
+    """Give the colour and the line style of a sample; they tell 14 samples apart."""
+    rounds, colour = divmod(index, len(OKABE_ITO))
+    return OKABE_ITO[colour], LINE_STYLES[rounds % len(LINE_STYLES)]
+
+
+def short_name(name: str) -> str:
+    """Cut the middle out of a name that is too long for a title, and keep ``$`` from starting a formula."""
+    if len(name) > _LONGEST_NAME:
+        half = (_LONGEST_NAME - 1) // 2
+        name = f"{name[:half]}…{name[-half:]}"
+    return name.replace("$", r"\$")

@@ -1,0 +1,77 @@
+"""How much memory a training step needs, told before it starts."""
+
+import psutil
+import torch
+from torch import nn
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.network import Network
+
+
+def training_memory(network: Network, batch: int, activation_bytes: int = 4) -> int:
+    """Estimate the bytes that one training step holds at its peak.
+
+    Every module's output is kept for the backward pass, and pooling keeps 8-byte
+    indices too; on top come the gradients of the largest output on both sides of
+    a layer, and weights, gradients and their update.
+
+    Parameters
+    ----------
+    network
+        The network to train.
+    batch
+        Slices a step.
+    activation_bytes
+        4 for float32, 2 for bfloat16.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    kept, largest = 0, 0
+    shape = torch.Size((1, 1, *network.size))
+    for module in network.children():
+        shape = _output_shape(module, shape)
+        size = shape.numel() * activation_bytes
+        kept += size + (shape.numel() * 8 if isinstance(module, nn.MaxPool2d) else 0)
+        largest = max(largest, size)
+    weights = sum(parameter.numel() for parameter in network.parameters()) * 4
+    return batch * (kept + 2 * largest) + 3 * weights
+
+
+def check_training_memory(network: Network, batch: int, available: int, activation_bytes: int = 4) -> int:
+    """Return the estimate, or refuse with the batch size that would fit.
+
+    Raises
+    ------
+    InputError
+        When a step needs more than `available` bytes.
+    """
+    needed = training_memory(network, batch, activation_bytes)
+    if needed > available:
+        one, two = (training_memory(network, size, activation_bytes) for size in (1, 2))
+        fits = int((available - (2 * one - two)) // (two - one))
+        advice = f"use --batch-size {fits}" if fits >= 2 else "use a smaller --size or --preset reduced"
+        raise InputError(
+            f"training '{network.preset}' on {network.size[0]}×{network.size[1]} pixels with batch size {batch} "
+            f"needs about {needed / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are free; {advice}"
+        )
+    return needed
+
+
+def available_memory(device: torch.device) -> int:
+    """Return the free bytes of the device: of the GPU, or of this machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _output_shape(module: nn.Module, shape: torch.Size) -> torch.Size:
+    """Infer a module's output shape on the meta device, where nothing is computed."""
+    if not isinstance(module, nn.Conv2d | nn.Linear | nn.MaxPool2d | nn.Flatten):
+        return shape
+    weight = getattr(module, "weight", None)
+    arguments = {} if weight is None else {name: p.to("meta") for name, p in module.named_parameters()}
+    result: torch.Tensor = torch.func.functional_call(module, arguments, torch.empty(shape, device="meta"))
+    return result.shape

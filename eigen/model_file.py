@@ -1,0 +1,93 @@
+"""A trained model on disk: weights in safetensors, all else in JSON; nothing is unpickled."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.files import atomic_path, sha256, write_text
+from eigenfeatures.eigen.network import Network, build_network
+from eigenfeatures.eigen.preprocessing import Preprocessing
+
+WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with what is needed to feed it and to read its answers.
+
+    Attributes
+    ----------
+    network : Network
+        In evaluation mode, on the CPU.
+    classes : tuple of str
+        The samples' names, in the order of the logits.
+    preprocessing : Preprocessing
+        From raw slice to network input.
+    training : dict
+        What the training reached: plain numbers and text for people.
+    """
+
+    network: Network
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    training: dict[str, Any]
+
+
+def save_model(model: Model, folder: Path) -> None:
+    """Write ``model.safetensors`` and then ``model.json``, which names its hash."""
+    weights = folder / WEIGHTS_FILE
+    with atomic_path(weights) as temporary:
+        save_file(model.network.tensors(), temporary)
+    description = {
+        "format": _FORMAT,
+        "preset": model.network.preset,
+        "size": list(model.network.size),
+        "classes": list(model.classes),
+        "preprocessing": asdict(model.preprocessing),
+        "training": model.training,
+        "weights_sha256": sha256(weights),
+    }
+    write_text(folder / DESCRIPTION_FILE, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+
+
+def load_model(folder: Path) -> Model:
+    """Read a model that `save_model` wrote.
+
+    Raises
+    ------
+    InputError
+        When a file is missing, isn't such a model, or the two don't belong together.
+    """
+    path, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
+    for file in (path, weights):
+        if not file.is_file():
+            raise InputError(f"{file} is missing; train a model there first")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if description["format"] != _FORMAT:
+            raise InputError(f"{path} has format {description['format']}, and this version reads {_FORMAT}")
+        classes = tuple(str(name) for name in description["classes"])
+        height, width = (int(side) for side in description["size"])
+        # On the meta device nothing is allocated, whatever size the description claims.
+        with torch.device("meta"):
+            network = build_network(str(description["preset"]), len(classes), (height, width))
+        preprocessing = Preprocessing(**description["preprocessing"])
+        expected, training = description["weights_sha256"], dict(description["training"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} does not describe a model ({error}); train it anew") from error
+    if sha256(weights) != expected:
+        raise InputError(f"{weights} is damaged or belongs to another {path.name}; train it anew")
+    try:
+        network.load_state_dict(load_file(weights), assign=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"{weights} does not hold the weights of '{network.preset}'; train it anew") from error
+    return Model(network.eval(), classes, preprocessing, training)

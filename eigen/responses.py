@@ -1,0 +1,124 @@
+"""Response maps of a trained network by layer name (section 3.2), pooled or dense.
+
+The paper says that a ReLU2 map is as large as the slice, but its Table 2 pools
+before Conv2, which halves it. Both exist: ``pooled`` is Table 2 as written, and
+``dense`` evaluates the same weights at every pixel.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.network import Network
+
+RESOLUTIONS = ("pooled", "dense")
+
+
+def responses(
+    network: Network, images: Tensor, layers: Sequence[str], resolution: str = "pooled"
+) -> dict[str, Tensor]:
+    """Compute the response maps of named layers.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode, so that batch normalisation uses its running statistics.
+    images
+        Standardised gradient images, ``(N, 1, H, W)`` float32.
+    layers
+        Names as ``conv1`` or ``relu2``; ``logits`` is admitted too where
+        `resolution` is ``pooled``.
+    resolution
+        ``pooled``: strides as trained. ``dense``: every stride is 1 and what
+        follows is dilated instead, so that ``dense[..., ::s, ::s]``, cropped,
+        equals the pooled map, `s` being the product of the strides before it.
+
+    Returns
+    -------
+    dict
+        Layer name to ``(N, C, h, w)`` float32, in the order of the network.
+
+    Raises
+    ------
+    InputError
+        For an unknown layer or resolution.
+    """
+    if resolution not in RESOLUTIONS:
+        raise InputError(f"resolution '{resolution}' is unknown; choose one of {', '.join(RESOLUTIONS)}")
+    for layer in layers:
+        if layer != "logits" or resolution == "dense":
+            network.check_layer(layer)
+    found: dict[str, Tensor] = {}
+    evaluate = _Dense(images) if resolution == "dense" else _pooled
+    for name, module in network.named_children():
+        images = evaluate(module, images)
+        if name in layers:
+            found[name] = images
+            if len(found) == len(set(layers)):
+                break
+    return found
+
+
+def stride_of(network: Network, layer: str) -> int:
+    """Return how many pixels of the slice lie between two pixels of a pooled map."""
+    network.check_layer(layer)
+    stride = 1
+    for name, module in network.named_children():
+        stride *= _stride(module)
+        if name == layer:
+            break
+    return stride
+
+
+def _pooled(module: nn.Module, images: Tensor) -> Tensor:
+    result: Tensor = module(images)
+    return result
+
+
+def _stride(module: nn.Module) -> int:
+    if isinstance(module, nn.Conv2d):
+        return int(module.stride[0])
+    return int(module.stride) if isinstance(module, nn.MaxPool2d) else 1
+
+
+class _Dense:
+    """Evaluate one module after the other with stride 1, dilated by the strides so far."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.stride = 1
+        self.pooled_size = (int(images.shape[-2]), int(images.shape[-1]))
+
+    def __call__(self, module: nn.Module, images: Tensor) -> Tensor:
+        if isinstance(module, nn.Conv2d):
+            images = functional.conv2d(
+                images,
+                module.weight,
+                module.bias,
+                padding=[int(pad) * self.stride for pad in module.padding],
+                dilation=self.stride,
+                groups=module.groups,
+            )
+            return self._advance(images, int(module.kernel_size[0]), int(module.padding[0]), _stride(module))
+        if isinstance(module, nn.MaxPool2d):
+            kernel = int(module.kernel_size)
+            # Padded at the end, where a pooled map has dropped the odd row; -inf never wins.
+            end = (kernel - 1) * self.stride
+            images = functional.pad(images, (0, end, 0, end), value=-torch.inf)
+            images = functional.max_pool2d(images, kernel, stride=1, dilation=self.stride)
+            return self._advance(images, kernel, 0, _stride(module))
+        result: Tensor = module(images)
+        return result
+
+    def _advance(self, images: Tensor, kernel: int, padding: int, stride: int) -> Tensor:
+        """Zero what the strided network has no pixel for, so that it sees the same zero padding."""
+        height, width = ((side + 2 * padding - kernel) // stride + 1 for side in self.pooled_size)
+        self.pooled_size = (height, width)
+        if stride == 1:
+            return images
+        self.stride *= stride
+        rows, columns = images.shape[-2:]
+        images = images[..., : height * self.stride, : width * self.stride]
+        return functional.pad(images, (0, columns - images.shape[-1], 0, rows - images.shape[-2]))

@@ -1,0 +1,180 @@
+"""What an ImageJ, OME or tifffile description says of a stack: its slices, their order, the voxel size.
+
+The description is read here rather than through tifffile's series because
+those follow file names that stand inside a file (OME-TIFF, Micro-Manager).
+Nothing outside the file at hand is ever opened.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.tiff_pages import Layout
+
+_MICROMETRES = {
+    "m": 1e6, "meter": 1e6, "metre": 1e6,
+    "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4,
+    "mm": 1e3, "millimeter": 1e3, "millimetre": 1e3,
+    "um": 1.0, "µm": 1.0, "μm": 1.0, r"\u00b5m": 1.0, "micron": 1.0, "microns": 1.0,
+    "micrometer": 1.0, "micrometre": 1.0,
+    "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3,
+    "å": 1e-4, "angstrom": 1e-4, "pm": 1e-6,
+    "in": 25_400.0, "inch": 25_400.0, '"': 25_400.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VoxelSize:
+    """Edge lengths of a voxel in micrometres: between slices (z), rows (y) and columns (x)."""
+
+    z: float
+    y: float
+    x: float
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the description of a TIFF's first page says.
+
+    Attributes
+    ----------
+    slices : int
+        Number of slices declared; 1 where nothing is said.
+    contiguous : bool
+        Whether slices beyond the first page may follow its data without
+        directories of their own (ImageJ above 4 GB, tifffile).
+    order : tuple of int or None
+        The page that holds each slice, None for the order of the file (OME).
+    voxel_size : VoxelSize or None
+        None where the file doesn't say or says nothing usable.
+    """
+
+    slices: int = 1
+    contiguous: bool = False
+    order: tuple[int, ...] | None = None
+    voxel_size: VoxelSize | None = None
+
+
+def read_description(layout: Layout) -> Description:
+    """Interpret the description of a TIFF.
+
+    Parameters
+    ----------
+    layout : Layout
+        From `read_layout`.
+
+    Returns
+    -------
+    Description
+
+    Raises
+    ------
+    InputError
+        The description declares channels, several images, or both slices and
+        time points: one greyscale volume is needed.
+    """
+    text = layout.description.strip()
+    if text.startswith(("ImageJ=", "SCIFIO=")):
+        return _imagej(layout, text)
+    if text.endswith("OME>"):
+        return _ome(layout, text)
+    if text.startswith('{"shape":'):
+        return _tifffile(layout, text)
+    return Description()
+
+
+def _one_axis(layout: Layout, sizes: dict[str, int]) -> int:
+    """Return the number of slices if at most one axis besides the image's own is longer than 1."""
+    longer = {name: size for name, size in sizes.items() if size != 1}
+    if min(sizes.values(), default=1) < 1:
+        raise InputError(f"{layout.path}: declares an axis of no length; export the stack again")
+    if len(longer) > 1 or sizes.get("channels", 1) > 1:
+        axes = " × ".join(f"{size} {name}" for name, size in longer.items())
+        raise InputError(f"{layout.path}: is a hyperstack of {axes}; save one greyscale volume of it")
+    return math.prod(longer.values())
+
+
+def _imagej(layout: Layout, text: str) -> Description:
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    sizes = {name: _whole(fields.get(name)) for name in ("channels", "frames", "slices")}
+    slices = _one_axis(layout, sizes)
+    if slices == 1:  # a plain stack may state only "images"
+        slices = max(1, _whole(fields.get("images")))
+    return Description(slices, contiguous=True, voxel_size=_imagej_voxel_size(layout, fields))
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text and text.strip().isdecimal() else 1
+
+
+def _imagej_voxel_size(layout: Layout, fields: dict[str, str]) -> VoxelSize | None:
+    """Read the calibration; a resolution of exactly 1 is what writers put when they know none.
+
+    ImageJ leaves `spacing` out where it was never set: CT voxels are cubes, so
+    the pixel size stands for it.
+    """
+    unit = _MICROMETRES.get(fields.get("unit", "").strip().lower())
+    x, y = layout.resolution
+    if unit is None or x is None or y is None or x == y == 1:
+        return None
+    try:
+        spacing = abs(float(fields.get("spacing", 1 / y)))
+    except ValueError:
+        return None
+    return _voxel_size(spacing * unit, unit / y, unit / x)
+
+
+def _voxel_size(z: float, y: float, x: float) -> VoxelSize | None:
+    usable = all(math.isfinite(edge) and edge > 0 for edge in (z, y, x))
+    return VoxelSize(z, y, x) if usable else None
+
+
+def _ome(layout: Layout, text: str) -> Description:
+    try:
+        images = ElementTree.fromstring(text).findall("{*}Image/{*}Pixels")  # noqa: S314 (expat limits entities)
+    except ElementTree.ParseError:
+        return Description()
+    if not images:  # a part of a set whose metadata stand elsewhere
+        return Description()
+    if len(images) > 1:
+        raise InputError(f"{layout.path}: holds {len(images)} OME images; save one greyscale volume of it")
+    pixels = images[0]
+    keys = {"channels": "SizeC", "time points": "SizeT", "slices": "SizeZ"}
+    slices = _one_axis(layout, {name: _whole(pixels.get(key)) for name, key in keys.items()})
+    first = "FirstT" if _whole(pixels.get("SizeT")) > 1 else "FirstZ"
+    return Description(slices, order=_ome_order(pixels, slices, first), voxel_size=_ome_voxel_size(pixels))
+
+
+def _ome_order(pixels: ElementTree.Element, slices: int, first: str) -> tuple[int, ...] | None:
+    """Return the page of each slice from the TiffData elements, None where they don't give one for all."""
+    order: dict[int, int] = {}
+    for data in pixels.findall("{*}TiffData"):
+        start, page = _whole(data.get(first, "0")), _whole(data.get("IFD", "0"))
+        count = _whole(data.get("PlaneCount", "1" if "IFD" in data.attrib else str(slices)))
+        order |= {start + k: page + k for k in range(min(count, slices))}
+    pages = tuple(order.get(index, -1) for index in range(slices))
+    return pages if sorted(pages) == list(range(slices)) else None
+
+
+def _ome_voxel_size(pixels: ElementTree.Element) -> VoxelSize | None:
+    edges: list[float] = []
+    for axis in "ZYX":
+        unit = _MICROMETRES.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").strip().lower())
+        try:
+            edges.append(float(pixels.get(f"PhysicalSize{axis}", "nan")) * (unit or math.nan))
+        except ValueError:
+            return None
+    return _voxel_size(*edges)
+
+
+def _tifffile(layout: Layout, text: str) -> Description:
+    try:
+        shape: Any = json.loads(text)["shape"]
+        leading = [int(size) for size in shape[:-2]]
+    except (ValueError, TypeError, KeyError):
+        return Description()
+    sizes = {f"along axis {axis}": size for axis, size in enumerate(leading)}
+    return Description(_one_axis(layout, sizes), contiguous=True)

@@ -1,0 +1,108 @@
+"""Decode parts of pages of one open TIFF: only the rows, strips or tiles that are asked for."""
+
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import TiffFile, TiffPage
+
+from eigenfeatures.eigen.tiff_pages import Page
+
+# tifffile reports oddities through this logger; what matters here is raised instead.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+class TiffReader:
+    """An open TIFF whose pages were checked by `read_layout`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    OSError
+        The file can't be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._tiff: TiffFile | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def read(self, page: Page, top: int, left: int, out: NDArray[Any]) -> None:
+        """Fill `out` with the rectangle of the page whose first pixel is (top, left).
+
+        Parameters
+        ----------
+        page : Page
+            From `read_layout` of this file.
+        top, left : int
+            In pixels, from 0.
+        out : ndarray, shape (height, width)
+            Receives the pixels.
+
+        Raises
+        ------
+        Exception
+            Of many types, as each codec has its own: the data can't be decoded.
+        """
+        if page.data is None:
+            self._decode(page, top, left, out)
+        else:
+            self._read_rows(page, page.data, top, left, out)
+
+    def _read_rows(self, page: Page, data: int, top: int, left: int, out: NDArray[Any]) -> None:
+        rows = np.empty((len(out), page.width), page.dtype)
+        self._file.seek(data + top * page.width * page.dtype.itemsize)
+        if self._file.readinto(rows.view(np.uint8)) != rows.nbytes:
+            raise EOFError("the file ends within the slice")
+        out[:] = rows[:, left : left + out.shape[1]]
+
+    def _decode(self, page: Page, top: int, left: int, out: NDArray[Any]) -> None:
+        if self._tiff is None:
+            self._tiff = TiffFile(self._file, _multifile=False)
+        self._file.seek(page.directory)
+        tiff_page = TiffPage(self._tiff, index=0)
+        height, width = out.shape
+        if tiff_page.is_tiled:
+            rows, columns = tiff_page.tilelength, tiff_page.tilewidth
+        else:
+            rows, columns = min(tiff_page.rowsperstrip, page.height), page.width
+        across = -(-page.width // columns)
+        for row in range(top // rows, -(-(top + height) // rows)):
+            for column in range(left // columns, -(-(left + width) // columns)):
+                segment = self._decode_segment(tiff_page, row * across + column)
+                if segment.dtype.newbyteorder("=") != out.dtype:
+                    raise ValueError(f"decodes to {segment.dtype} instead of {out.dtype}")
+                _paste(segment, row * rows - top, column * columns - left, out)
+
+    def _decode_segment(self, tiff_page: TiffPage, index: int) -> NDArray[Any]:
+        self._file.seek(tiff_page.dataoffsets[index])
+        encoded = self._file.read(tiff_page.databytecounts[index])
+        decoded, *_ = tiff_page.decode(encoded, index, jpegtables=tiff_page.jpegtables)
+        if decoded is None:
+            raise ValueError("a strip or tile is empty")
+        return decoded[0, :, :, 0]
+
+
+def _paste(segment: NDArray[Any], top: int, left: int, out: NDArray[Any]) -> None:
+    """Copy the part of `segment` that overlaps `out`, where `segment` starts at (top, left) of `out`."""
+    bottom, right = min(top + segment.shape[0], out.shape[0]), min(left + segment.shape[1], out.shape[1])
+    first, start = max(top, 0), max(left, 0)
+    out[first:bottom, start:right] = segment[first - top : bottom - top, start - left : right - left]

@@ -1,0 +1,245 @@
+"""The command ``eigenfeatures``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.export.console import print_error, print_json, print_table, terminal_talk
+from eigenfeatures.export.options import DEBUG, JSON, with_settings
+from eigenfeatures.export.settings import Settings
+
+app = typer.Typer(
+    help="What makes these X-ray CT samples different? From slices to a classifier and its eigenfeatures.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+
+SAMPLES = Annotated[Path, typer.Argument(help="Folder whose entries are the samples: folders of TIFFs or multi-page TIFFs.")]
+RUN = Annotated[Path, typer.Argument(help="Folder of a run.")]
+OUT = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+RESUME = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")]
+
+
+@app.command()
+@with_settings
+def run(
+    samples: SAMPLES, out: OUT, *, resume: RESUME = False, json: JSON = False, debug: DEBUG = False, settings: Settings
+) -> None:
+    """Do all: statistics, training, ONNX, predictions, eigenfeatures and the report.
+
+    Example: eigenfeatures run stacks/ --out run1 --preset reduced --voxel-size 2
+    """
+    from eigenfeatures.export.pipeline import complete_run, summary
+
+    folder = complete_run(samples, out, settings, resume, terminal_talk())
+    _show(summary(folder), json)
+
+
+@app.command()
+@with_settings
+def stats(
+    samples: SAMPLES, out: OUT, *, json: JSON = False, debug: DEBUG = False, settings: Settings
+) -> None:
+    """Measure every slice: its mean and the mean of its gradient magnitude.
+
+    Example: eigenfeatures stats stacks/ --out run1 --operator scharr
+    """
+    from eigenfeatures.export.pipeline import summary
+    from eigenfeatures.export.steps import start
+
+    started = start(samples, out, settings, False, terminal_talk())
+    _show(summary(started.folder), json)
+
+
+@app.command()
+@with_settings
+def train(
+    samples: SAMPLES, out: OUT, *, resume: RESUME = False, json: JSON = False, debug: DEBUG = False, settings: Settings
+) -> None:
+    """Measure every slice and train the network.
+
+    Example: eigenfeatures train stacks/ --out run1 --preset paper --iterations 70
+    """
+    from eigenfeatures.export.pipeline import summary
+    from eigenfeatures.export.steps import start, train_step
+
+    talk = terminal_talk()
+    started = start(samples, out, settings, resume, talk)
+    if not started.folder.has_model:
+        train_step(started, talk)
+    _show(summary(started.folder), json)
+
+
+@app.command()
+def export(
+    run: RUN,
+    *,
+    layer: Annotated[str | None, typer.Option(help="Response layer, in place of the run's.")] = None,
+    json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Export the trained network to model.onnx and check it against torch.
+
+    Example: eigenfeatures export run1
+    """
+    from eigenfeatures.export.steps import export_step, open_run
+
+    check = export_step(*open_run(run, layer=layer))
+    values = {
+        "model": str(run / "model.onnx"),
+        "slices compared": check.slices,
+        "largest difference of probabilities": check.probabilities,
+        "largest difference of responses": check.response,
+    }
+    _show(values, json)
+
+
+@app.command()
+def infer(
+    run: RUN,
+    samples: Annotated[Path | None, typer.Argument(help="Other stacks of the same classes.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the predictions of other stacks.")] = None,
+    *,
+    json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Classify every slice with model.onnx through ONNX Runtime.
+
+    Example: eigenfeatures infer run1
+
+    Example: eigenfeatures infer run1 other_stacks/ --out predictions
+    """
+    from eigenfeatures.export.pipeline import infer_others, summary
+    from eigenfeatures.export.steps import infer_step, open_run
+
+    if (samples is None) != (out is None):
+        raise InputError("SAMPLES and --out go together: give both to classify other stacks, or neither")
+    talk = terminal_talk()
+    if samples is not None and out is not None:
+        _show(infer_others(run, samples, out, talk), json)
+        return
+    folder, stacks, _ = open_run(run)
+    infer_step(folder, stacks, talk)
+    _show(summary(folder), json)
+
+
+@app.command()
+def features(
+    run: RUN,
+    *,
+    layer: Annotated[str | None, typer.Option(help="Response layer, in place of the run's.")] = None,
+    resolution: Annotated[str | None, typer.Option(help="pooled or dense, in place of the run's.")] = None,
+    rank: Annotated[int | None, typer.Option(help="How many singular vectors to write, up to 8.")] = None,
+    json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Compute α channels, singular values and eigenfeatures of every slice.
+
+    Example: eigenfeatures features run1 --layer relu1 --rank 3
+    """
+    from eigenfeatures.export.features import features_step
+    from eigenfeatures.export.pipeline import summary
+    from eigenfeatures.export.steps import open_run
+
+    folder, stacks, model = open_run(run, layer=layer, resolution=resolution, rank=rank)
+    features_step(folder, stacks, model, terminal_talk())
+    _show(summary(folder), json)
+
+
+@app.command()
+def report(
+    run: RUN,
+    *,
+    compare: Annotated[
+        Path | None, typer.Option(help="Another run on the same samples, for the third columns of Fig. 11 and 13.")
+    ] = None,
+    json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Draw the figures and write report.html.
+
+    Example: eigenfeatures report run1 --compare run2
+    """
+    from eigenfeatures.export.report import report_step
+    from eigenfeatures.export.steps import open_run
+
+    folder, stacks, model = open_run(run)
+    report_step(folder, stacks, model, terminal_talk(), compare)
+    _show({"report": str(folder.report)}, json)
+
+
+@app.command()
+def demo(
+    out: OUT = Path("eigenfeatures-demo"),
+    *,
+    slices: Annotated[int, typer.Option(help="Slices a sample.", min=10)] = 40,
+    size: Annotated[int, typer.Option(help="Side of a slice in pixels.", min=32)] = 96,
+    iterations: Annotated[int, typer.Option(help="Training iterations.", min=1)] = 40,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random.", min=0)] = 0,
+    json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Make four synthetic samples and do the main job on them.
+
+    Example: eigenfeatures demo --out demo
+    """
+    from eigenfeatures.export.pipeline import demonstrate, summary
+
+    folder = demonstrate(out, slices, size, iterations, seed, terminal_talk())
+    _show(summary(folder), json)
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+    *,
+    slices: Annotated[int, typer.Option(help="Slices a sample.", min=1)] = 266,
+    size: Annotated[int, typer.Option(help="Side of a slice in pixels.", min=8)] = 266,
+    hard: Annotated[bool, typer.Option("--hard", help="Let samples differ by 10 % in correlation length only.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random.", min=0)] = 0,
+    json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Make synthetic samples in the shape of the paper's data: no measured data.
+
+    Example: eigenfeatures phantom stacks --slices 64 --size 128
+    """
+    from eigenfeatures.export.pipeline import synthesise
+
+    _show(synthesise(folder, slices, size, hard, seed, terminal_talk()), json)
+
+
+def _show(values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(values)
+    else:
+        print_table("eigenfeatures", ("", ""), [(name, _text(value)) for name, value in values.items()])
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Run the command; exit with 0, with 2 for a user's mistake, with 1 for any other failure."""
+    arguments = sys.argv[1:]
+    try:
+        code = app(arguments, standalone_mode=False)
+    except (InputError, typer.TyperException) as error:
+        code = _fail(error, 2, arguments)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        code = _fail(InterruptedError("interrupted; 'run' and 'train' continue with --resume"), 1, arguments, error)
+    except Exception as error:  # the last resort, so that no user meets a traceback
+        code = _fail(error, 1, arguments)
+    sys.exit(code)
+
+
+def _fail(error: Exception, code: int, arguments: list[str], cause: BaseException | None = None) -> int:
+    if "--debug" in arguments:
+        raise error from cause
+    print_error(str(error) or type(error).__name__)
+    return code

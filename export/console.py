@@ -1,0 +1,53 @@
+"""What a person sees in the terminal: progress, notes and tables; and what a machine reads."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from eigenfeatures.eigen.progress import Item
+from eigenfeatures.export.steps import Talk
+
+
+def terminal_talk() -> Talk:
+    """Talk on standard error: bars with ETA where it is a terminal, plain lines elsewhere."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def track(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+            yield from progress.track(items, total=total, description=description)
+
+    return Talk(track=track, say=lambda text: console.print(text, markup=False))
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    json.dump(values, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on standard output."""
+    table = Table(title=title, title_justify="left")
+    for position, name in enumerate(header):
+        table.add_column(name, justify="left" if position == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
+
+
+def print_error(message: str) -> None:
+    """Print one line on standard error."""
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")

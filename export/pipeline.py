@@ -1,0 +1,111 @@
+"""Whole jobs made of steps: the main run, the demonstration, other stacks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.files import write_text
+from eigenfeatures.eigen.model_file import load_model
+from eigenfeatures.eigen.phantom import EPOXY_LIKE, TEN_PERCENT_APART, make_phantom
+from eigenfeatures.eigen.samples import open_samples
+from eigenfeatures.eigen.split import VALIDATION
+from eigenfeatures.export.features import features_step
+from eigenfeatures.export.metrics import classification_metrics
+from eigenfeatures.export.report import report_step
+from eigenfeatures.export.run_folder import RunFolder
+from eigenfeatures.export.settings import Settings
+from eigenfeatures.export.steps import Talk, export_step, infer_step, predict, slice_columns, start, train_step
+from eigenfeatures.export.tables import numbers, read_table, write_table
+
+
+def complete_run(samples: Path, out: Path, settings: Settings, resume: bool, talk: Talk) -> RunFolder:
+    """Do the main job; with `resume`, leave out the steps whose results are there.
+
+    Raises
+    ------
+    InputError
+        For any mistake in the stacks, the settings or the folder.
+    """
+    run = start(samples, out, settings, resume, talk)
+    folder = run.folder
+    model = load_model(folder.path) if folder.has_model else train_step(run, talk)
+    if not folder.onnx.is_file():
+        check = export_step(folder, run.samples, model)
+        talk.say(
+            f"model.onnx agrees with torch to {max(check.probabilities, check.response):.1e} on {check.slices} slices"
+        )
+    if not folder.metrics.is_file():
+        infer_step(folder, run.samples, talk)
+    if "residual" not in read_table(folder.slices):
+        features_step(folder, run.samples, model, talk)
+    report_step(folder, run.samples, model, talk)
+    return folder
+
+
+def demonstrate(out: Path, slices: int, size: int, iterations: int, seed: int, talk: Talk) -> RunFolder:
+    """Make a phantom below `out` and do the main job on it with the small network."""
+    stacks = out / "samples"
+    talk.say("making four synthetic samples (a phantom, no measured data)")
+    make_phantom(stacks, slices=slices, size=size, seed=seed, track=talk.track)
+    settings = Settings(
+        preset="small", iterations=iterations, batch_size=min(16, slices), learning_rate=0.05, l2=0.01, seed=seed
+    )
+    return complete_run(stacks, out / "run", settings, False, talk)
+
+
+def synthesise(folder: Path, slices: int, size: int, hard: bool, seed: int, talk: Talk) -> dict[str, Any]:
+    """Make a phantom; return where it is and how many slices it has."""
+    materials = TEN_PERCENT_APART if hard else EPOXY_LIKE
+    make_phantom(folder, materials, slices=slices, size=size, seed=seed, track=talk.track)
+    return {"samples": str(folder), "slices": slices * len(materials)}
+
+
+def infer_others(run: Path, samples_folder: Path, out: Path, talk: Talk) -> dict[str, Any]:
+    """Classify stacks that the model was not trained on, with the crop of its run.
+
+    Returns
+    -------
+    dict
+        The accuracy, since the folders' names say what the slices are.
+
+    Raises
+    ------
+    InputError
+        When the stacks have other classes or sizes than the model, or `out` is in use.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty; choose another folder for --out")
+    folder = RunFolder.open(run)
+    with open_samples(samples_folder, size=folder.settings.size, regions=folder.settings.regions) as samples:
+        predicted, columns = predict(folder.onnx, samples, folder.settings.device, talk)
+        table = {**slice_columns(samples), **columns}
+        metrics = classification_metrics(samples.label, predicted, samples.classes)
+    write_table(out / "predictions.csv", table)
+    write_text(out / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    return {"predictions": str(out / "predictions.csv"), "slices": metrics["slices"], "accuracy": metrics["accuracy"]}
+
+
+def summary(folder: RunFolder) -> dict[str, Any]:
+    """Return the main facts of a run, as far as it has come."""
+    table = read_table(folder.slices)
+    facts: dict[str, Any] = {
+        "folder": str(folder.path),
+        "samples": ", ".join(dict.fromkeys(table["sample"])),
+        "slices": len(table["sample"]),
+        "split": folder.settings.split,
+    }
+    if folder.has_model:
+        facts["network"] = folder.settings.preset
+    if folder.metrics.is_file():
+        metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
+        facts["validation accuracy"] = metrics[VALIDATION]["accuracy"]
+    if "residual" in table:
+        facts["median σ₂/σ₁"] = float(np.nanmedian(numbers(table["sigma2_over_sigma1"])))
+        facts["median σ₁²/‖X‖²"] = float(np.nanmedian(numbers(table["energy1"])))
+        facts["flagged slices"] = sum(bool(flag) for flag in table["flag"])
+    if folder.report.is_file():
+        facts["report"] = str(folder.report)
+    return facts

@@ -1,0 +1,201 @@
+"""The folder of a run: which files it holds, what made them, and whether they fit together."""
+
+import platform
+import tomllib
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+
+from eigenfeatures.eigen.device import choose_device, trains_in_bfloat16
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.files import sha256, write_text
+from eigenfeatures.eigen.model_file import DESCRIPTION_FILE
+from eigenfeatures.eigen.progress import Track
+from eigenfeatures.eigen.samples import SampleSet, open_samples
+from eigenfeatures.export.settings import Settings
+
+_LIBRARIES = ("numpy", "numba", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tifffile", "imagecodecs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run, and what ``run.toml`` says of it.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    samples : Path
+        The folder of stacks that it was made from.
+    settings : Settings
+        All settings.
+    inputs : dict
+        File name below `samples` to SHA-256.
+    """
+
+    path: Path
+    samples: Path
+    settings: Settings
+    inputs: dict[str, str]
+
+    @property
+    def record(self) -> Path:
+        """``run.toml``."""
+        return self.path / "run.toml"
+
+    @property
+    def slices(self) -> Path:
+        """``slices.csv``."""
+        return self.path / "slices.csv"
+
+    @property
+    def training(self) -> Path:
+        """``training.csv``."""
+        return self.path / "training.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """``metrics.json``."""
+        return self.path / "metrics.json"
+
+    @property
+    def onnx(self) -> Path:
+        """``model.onnx``."""
+        return self.path / "model.onnx"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state of an unfinished training."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def eigenfeatures(self) -> Path:
+        """The folder of eigenfeature stacks."""
+        return self.path / "eigenfeatures"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of figures."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """``report.html``."""
+        return self.path / "report.html"
+
+    @property
+    def has_model(self) -> bool:
+        """Whether its training is finished."""
+        return (self.path / DESCRIPTION_FILE).is_file()
+
+    def open_samples(self) -> SampleSet:
+        """Open the stacks as this run cut them."""
+        return open_samples(self.samples, size=self.settings.size, regions=self.settings.regions)
+
+    def write_record(self) -> None:
+        """Write ``run.toml``."""
+        device = choose_device(self.settings.device)
+        text = tomli_w.dumps(
+            {
+                "samples": str(self.samples),
+                "settings": self.settings.to_toml(),
+                "device": {
+                    "name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+                    "processor": _processor(),
+                    "threads": torch.get_num_threads(),
+                    "training_precision": "bfloat16" if trains_in_bfloat16(device) else "float32",
+                },
+                "versions": {"python": platform.python_version(), **versions()},
+                "inputs": self.inputs,
+            }
+        )
+        write_text(self.record, text)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Read the record of a run.
+
+        Raises
+        ------
+        InputError
+            When the folder is missing or its ``run.toml`` is no record of a run.
+        """
+        record = path / "run.toml"
+        if not record.is_file():
+            raise InputError(f"{path} is not the folder of a run: it holds no run.toml")
+        try:
+            with record.open("rb") as file:
+                found = tomllib.load(file)
+            settings = Settings.from_toml(found["settings"], record)
+            inputs = {str(name): str(value) for name, value in found["inputs"].items()}
+            return cls(path, Path(found["samples"]), settings, inputs)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
+            raise InputError(f"{record} is not the record of a run ({error}); choose another folder") from error
+
+
+def check_vacant(path: Path, resume: bool) -> None:
+    """Refuse an output folder whose content a new run would mix with.
+
+    A folder that holds the statistics of a run and no more may be used again.
+
+    Raises
+    ------
+    InputError
+        When it holds other files, or a run that is not to be resumed.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; give a folder for --out")
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    if not (path / "run.toml").is_file():
+        raise InputError(f"{path} is not empty and holds no run; choose another folder for --out")
+    found = RunFolder.open(path)
+    if not resume and (found.has_model or found.checkpoint.exists()):
+        raise InputError(f"{path} holds another run; add --resume to continue it, or choose another folder for --out")
+
+
+def check_same_run(path: Path, settings: Settings, inputs: dict[str, str]) -> None:
+    """Refuse to resume a run with other settings or on other data.
+
+    Raises
+    ------
+    InputError
+        With the first setting or file that differs.
+    """
+    found = RunFolder.open(path)
+    for name in sorted({*found.inputs, *inputs}):
+        if found.inputs.get(name) != inputs.get(name):
+            raise InputError(f"{path} was made from other data ({name} differs); choose another folder for --out")
+    before, now = found.settings.to_toml(), settings.to_toml()
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
+            raise InputError(
+                f"{path} was made with {name} = {before.get(name)}, and now it is {now.get(name)}; "
+                "resume with the same settings or choose another folder for --out"
+            )
+
+
+def hash_inputs(samples: SampleSet, track: Track) -> dict[str, str]:
+    """Return the SHA-256 of every file of the stacks, by its name below their folder."""
+    files = samples.files()
+    return {file.relative_to(samples.root).as_posix(): sha256(file) for file in track(files, "hashing", len(files))}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package and of the libraries that a result depends on."""
+    found = {}
+    for name in ("eigenfeatures", *_LIBRARIES):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    found: dict[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return f"{platform.machine()} {found.get('cpu_name', '')}".strip()
