@@ -11,9 +11,10 @@ from eigenfeatures.eigen.network import Network
 def training_memory(network: Network, batch: int, activation_bytes: int = 4) -> int:
     """Estimate the bytes that one training step holds at its peak.
 
-    Every module's output is kept for the backward pass, and pooling keeps 8-byte
-    indices too; on top come the gradients of the largest output on both sides of
-    a layer, and weights, gradients and their update.
+    Kept for the backward pass are the outputs of convolutions, activations and
+    pooling, and the 8-byte indices of pooling. On top come one more array as large
+    as the largest of them (an output of batch normalisation, or a gradient), and
+    weights, their gradients and their update.
 
     Parameters
     ----------
@@ -34,10 +35,13 @@ def training_memory(network: Network, batch: int, activation_bytes: int = 4) -> 
     for module in network.children():
         shape = _output_shape(module, shape)
         size = shape.numel() * activation_bytes
-        kept += size + (shape.numel() * 8 if isinstance(module, nn.MaxPool2d) else 0)
+        if isinstance(module, nn.MaxPool2d):
+            kept += size + shape.numel() * 8
+        elif not isinstance(module, nn.BatchNorm2d | nn.Flatten):
+            kept += size
         largest = max(largest, size)
     weights = sum(parameter.numel() for parameter in network.parameters()) * 4
-    return batch * (kept + 2 * largest) + 3 * weights
+    return batch * (kept + largest) + 3 * weights
 
 
 def check_training_memory(network: Network, batch: int, available: int, activation_bytes: int = 4) -> int:

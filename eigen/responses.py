@@ -94,31 +94,34 @@ class _Dense:
     def __call__(self, module: nn.Module, images: Tensor) -> Tensor:
         if isinstance(module, nn.Conv2d):
             images = functional.conv2d(
-                images,
+                self._without_dropped(images),
                 module.weight,
                 module.bias,
                 padding=[int(pad) * self.stride for pad in module.padding],
                 dilation=self.stride,
                 groups=module.groups,
             )
-            return self._advance(images, int(module.kernel_size[0]), int(module.padding[0]), _stride(module))
+            self._advance(int(module.kernel_size[0]), int(module.padding[0]), _stride(module))
+            return images
         if isinstance(module, nn.MaxPool2d):
             kernel = int(module.kernel_size)
-            # Padded at the end, where a pooled map has dropped the odd row; -inf never wins.
+            # Padded at the end, so that the map keeps its size; -inf never wins.
             end = (kernel - 1) * self.stride
             images = functional.pad(images, (0, end, 0, end), value=-torch.inf)
             images = functional.max_pool2d(images, kernel, stride=1, dilation=self.stride)
-            return self._advance(images, kernel, 0, _stride(module))
+            self._advance(kernel, 0, _stride(module))
+            return images
         result: Tensor = module(images)
         return result
 
-    def _advance(self, images: Tensor, kernel: int, padding: int, stride: int) -> Tensor:
-        """Zero what the strided network has no pixel for, so that it sees the same zero padding."""
+    def _advance(self, kernel: int, padding: int, stride: int) -> None:
         height, width = ((side + 2 * padding - kernel) // stride + 1 for side in self.pooled_size)
         self.pooled_size = (height, width)
-        if stride == 1:
-            return images
         self.stride *= stride
+
+    def _without_dropped(self, images: Tensor) -> Tensor:
+        """Zero the positions that flooring dropped, where a strided convolution sees zero padding."""
         rows, columns = images.shape[-2:]
-        images = images[..., : height * self.stride, : width * self.stride]
-        return functional.pad(images, (0, columns - images.shape[-1], 0, rows - images.shape[-2]))
+        height, width = (side * self.stride for side in self.pooled_size)
+        kept = images[..., :height, :width]
+        return functional.pad(kept, (0, columns - kept.shape[-1], 0, rows - kept.shape[-2]))

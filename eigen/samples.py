@@ -207,7 +207,7 @@ def _classes(root: Path, notes: list[str]) -> list[Path]:
     _note_ignored(root.name, set(entries) - set(classes), notes)
     if len(classes) < 2:
         raise InputError(
-            f"{root}: has {len(classes)} class(es), at least two are needed; "
+            f"{root}: has {'one' if classes else 'no'} class, at least two are needed; "
             "each entry of this folder (a folder of slices or a multi-page TIFF) is one class"
         )
     repeated = [name for name, times in Counter(_stem(entry) for entry in classes).items() if times > 1]

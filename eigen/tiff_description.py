@@ -89,11 +89,16 @@ def read_description(layout: Layout) -> Description:
 def _one_axis(layout: Layout, sizes: dict[str, int]) -> int:
     """Return the number of slices if at most one axis besides the image's own is longer than 1."""
     longer = {name: size for name, size in sizes.items() if size != 1}
+    axes = " × ".join(f"{size} {name}" for name, size in longer.items())
     if min(sizes.values(), default=1) < 1:
-        raise InputError(f"{layout.path}: declares an axis of no length; export the stack again")
-    if len(longer) > 1 or sizes.get("channels", 1) > 1:
-        axes = " × ".join(f"{size} {name}" for name, size in longer.items())
+        raise InputError(f"{layout.path}: declares an axis of no length ({axes}); export the stack again")
+    if len(longer) > 1:
         raise InputError(f"{layout.path}: is a hyperstack of {axes}; save one greyscale volume of it")
+    if "channels" in longer:  # also what tifffile writes for a volume whose axes weren't given
+        raise InputError(
+            f"{layout.path}: declares {axes}; save one of them or, if they are slices, "
+            "say so (in Fiji: Image > Properties; in tifffile: axes 'ZYX')"
+        )
     return math.prod(longer.values())
 
 

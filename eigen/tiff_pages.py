@@ -26,6 +26,7 @@ from eigenfeatures.eigen.errors import InputError
 # Declared sizes beyond these are taken for damage or malice: nothing is allocated for them.
 _MAX_SIDE = 1 << 20
 _MAX_SLICE_BYTES = 4 << 30
+_MAX_TILE_SIDE = 4096  # unless the slice is larger still
 _MAX_DIRECTORY_ENTRIES = 4096
 _MAX_DESCRIPTION_BYTES = 64 << 20
 _SHORTEST_HEADER = 8
@@ -217,7 +218,7 @@ def _directories(path: Path, file: BinaryIO, size: int, form: _Form, offset: int
         if offset in seen:
             raise InputError(f"{where}: the chain of page directories loops back; {_DAMAGED}")
         seen.add(offset)
-        file.seek(offset)
+        file.seek(min(offset, size))
         head = file.read(struct.calcsize(form.order + form.count))
         count = int.from_bytes(head, "little" if form.order == "<" else "big")
         length = count * form.entry.size + struct.calcsize(form.offset)
@@ -302,7 +303,7 @@ def _strips(directory: _Directory, height: int, width: int, itemsize: int) -> _S
 
 def _tiles(directory: _Directory, height: int, width: int, itemsize: int) -> _Segments:
     rows, columns = directory.number(_TILE_LENGTH, 0), directory.number(_TILE_WIDTH, 0)
-    if min(rows, columns) < 1 or rows * columns * itemsize > _MAX_SLICE_BYTES:
+    if not (0 < rows <= max(height, _MAX_TILE_SIDE) and 0 < columns <= max(width, _MAX_TILE_SIDE)):
         raise InputError(f"{directory.where}: claims tiles of {rows}×{columns} pixels; {_DAMAGED}")
     number = math.ceil(height / rows) * math.ceil(width / columns)
     return _Segments(_TILE_OFFSETS, _TILE_BYTE_COUNTS, np.full(number, rows * columns * itemsize, np.uint64))

@@ -70,7 +70,7 @@ class TiffReader:
     def _read_rows(self, page: Page, data: int, top: int, left: int, out: NDArray[Any]) -> None:
         rows = np.empty((len(out), page.width), page.dtype)
         self._file.seek(data + top * page.width * page.dtype.itemsize)
-        if self._file.readinto(rows.view(np.uint8)) != rows.nbytes:
+        if self._file.readinto(rows.data) != rows.nbytes:
             raise EOFError("the file ends within the slice")
         out[:] = rows[:, left : left + out.shape[1]]
 

@@ -1,15 +1,15 @@
 """The channel with the strongest activation, α (paper, eq. 13)."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eigenfeatures.kernels.arrays import loop_input, stacked
-from eigenfeatures.kernels.cpu import channels as loops
 
 
-class StrongestChannel(NamedTuple):
+@dataclass(frozen=True)
+class StrongestChannel:
     """The channel α of each slice and its activations; arrays of the leading shape ``(...)``.
 
     Attributes
@@ -53,14 +53,18 @@ def strongest_channel(responses: ArrayLike) -> StrongestChannel:
     given = loop_input(responses, "responses", trailing=3)
     leading, (channels, height, width) = given.shape[:-3], given.shape[-3:]
     maps = stacked(given, 3).reshape(-1, channels, height * width)
-    maxima = np.empty(maps.shape[:2])
-    loops.maxima(maps, maxima)
-    index = np.argmax(maxima, axis=1)  # NumPy's argmax takes a NaN as the largest
-    mean, positive_mean = np.empty(len(maps)), np.empty(len(maps))
-    loops.means(maps, index, mean, positive_mean)
+    # NumPy's maximum runs at memory speed, and its argmax takes a NaN as the largest.
+    maxima = maps.max(axis=2)
+    index = maxima.argmax(axis=1)
+    rows = np.arange(len(maps))
+    strongest = maps[rows, index]
+    total = strongest.sum(axis=1, dtype=np.float64)
+    positive = strongest > 0
+    positive_total = strongest.sum(axis=1, dtype=np.float64, where=positive)
+    positive_mean = positive_total / np.maximum(positive.sum(axis=1), 1)
     return StrongestChannel(
-        index.reshape(leading),
-        maxima.max(axis=1).reshape(leading),
-        mean.reshape(leading),
-        positive_mean.reshape(leading),
+        index=index.reshape(leading),
+        maximum=maxima[rows, index].astype(np.float64).reshape(leading),
+        mean=(total / (height * width)).reshape(leading),
+        positive_mean=np.where(np.isnan(total), np.nan, positive_mean).reshape(leading),
     )

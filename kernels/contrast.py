@@ -41,6 +41,6 @@ def stretch_contrast(images: ArrayLike, saturate: float = 0.01) -> NDArray[Any]:
     percentiles = [100 * saturate, 100 * (1 - saturate)]
     low, high = np.percentile(values, percentiles, axis=(-2, -1), keepdims=True).astype(values.dtype)
     width = high - low
-    flat = np.where(values > low, values.dtype.type(1), values.dtype.type(0))
     stretched = np.clip((values - low) / np.where(width > 0, width, 1), 0, 1)
-    return np.where(width > 0, stretched, flat)
+    result: NDArray[Any] = np.where(width > 0, stretched, values > low).astype(values.dtype)
+    return result

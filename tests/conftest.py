@@ -1,9 +1,15 @@
 """Where the real CT stacks lie; tests that need them skip, saying why, where they are absent."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from eigenfeatures.export.settings import Settings
 
 DATA = Path(os.environ.get("EIGENFEATURES_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -25,3 +31,30 @@ def ct_data() -> Path:
 def odd_tiffs() -> Path:
     """Valid TIFFs that readers stumble over."""
     return _folder("odd_tiffs")
+
+
+@pytest.fixture(scope="session")
+def stacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of four synthetic samples of 16 slices of 40×40."""
+    from eigenfeatures.eigen.phantom import make_phantom
+
+    return make_phantom(tmp_path_factory.mktemp("stacks") / "samples", slices=16, size=40, layout="stacks")
+
+
+@pytest.fixture(scope="session")
+def finished_run(stacks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole run on `stacks`; read it, don't change it."""
+    from eigenfeatures.eigen.progress import silent
+    from eigenfeatures.export.pipeline import complete_run
+    from eigenfeatures.export.steps import Talk
+
+    out = tmp_path_factory.mktemp("run") / "run"
+    complete_run(stacks, out, quick_settings(), False, Talk(silent, lambda _: None))
+    return out
+
+
+def quick_settings(**changes: object) -> "Settings":
+    """Settings of a run that takes seconds."""
+    from eigenfeatures.export.settings import Settings
+
+    return Settings(**{"preset": "small", "iterations": 6, "batch_size": 8, "rank": 2, **changes})  # type: ignore[arg-type]

@@ -16,17 +16,17 @@ CAPTIONS: Mapping[str, Caption] = MappingProxyType(
     {
         "typical_slices": Caption(
             "Typical slices (Fig. 1)",
-            "Each image is the middle slice of a sample as the instrument recorded it, all on one grey "
-            "scale on which at most 0.5 % of the pixels of an image are clipped at either end. Bright is a "
-            "high electron density; where samples were scanned with different settings, part of what "
-            "differs here is the instrument and not the material.",
+            "Each image is one slice of a sample as the instrument recorded it, all on one grey scale on "
+            "which at most 0.5 % of the pixels of an image are clipped at either end. Bright is a high "
+            "electron density; where samples were scanned with different settings, part of what differs "
+            "here is the instrument and not the material.",
         ),
         "whole_slice_and_sections": Caption(
             "Whole slice, cut-outs and sections (Fig. 2)",
-            "Left is a whole slice with the rectangles that were cut out of it, right are three sections at "
-            "right angles through the centre of the first cut-out stack. The rectangles should hold "
-            "material only, and a section that looks different along z than along x and y points to uneven "
-            "slice spacing, drift or a material that has a direction.",
+            "Above is a whole slice with the rectangles that were cut out of it, below are three sections "
+            "at right angles through the centre of a stack, all on one grey scale. The rectangles should "
+            "hold material only, and a section that looks different along z than along x and y points to "
+            "uneven slice spacing, drift or a material that has a direction.",
         ),
         "slice_mean": Caption(
             "Mean grey value (Fig. 3a)",

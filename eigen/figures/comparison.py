@@ -1,14 +1,14 @@
 """The samples side by side: what tells them apart (Fig. 11 and 13), and where it lies in the slice."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from textwrap import fill
 
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures.panels import (
     COLOUR_BAR,
+    Images,
     PixelSize,
     add_colour_bar,
     add_scale_bar,
@@ -25,9 +25,12 @@ _CLEAR_TO_ORANGE = LinearSegmentedColormap.from_list(
     "clear to orange", [(*to_rgb(ORANGE), 0.0), (*to_rgb(ORANGE), 0.85)]
 )
 
+# Characters in a line of the title of a column.
+_LINE = 30
+
 
 def sample_grid(
-    columns: Mapping[str, Sequence[NDArray[Any]]],
+    columns: Mapping[str, Images],
     names: Sequence[str],
     title: str,
     pixel_size: PixelSize | None = None,
@@ -54,14 +57,15 @@ def sample_grid(
     slice_shape = next(iter(columns.values()))[0].shape
     figure, axes = panel_figure(title, len(names), len(columns), slice_shape, pixel_size, COLOUR_BAR)
     for index, (column_title, images) in enumerate(columns.items()):
+        label = fill(column_title, _LINE)
         limits = intensity_limits(images, include_zero=True)
         colours = "cividis" if index else "gray"
         drawn = []
         for panel, image in zip(axes[:, index], images, strict=True):
             drawn.append(show_image(panel, image, limits, colours, slice_shape, pixel_size))
             add_scale_bar(panel, pixel_size)
-        title_panel(axes[0, index], column_title)
-        add_colour_bar(figure, drawn, column_title)
+        title_panel(axes[0, index], label)
+        add_colour_bar(figure, drawn, label)
     for panel, name in zip(axes[:, 0], names, strict=True):
         panel.text(
             -0.03,
@@ -77,8 +81,8 @@ def sample_grid(
 
 
 def overlay(
-    slices: Sequence[NDArray[Any]],
-    eigenfeatures: Sequence[NDArray[Any]],
+    slices: Images,
+    eigenfeatures: Images,
     names: Sequence[str],
     pixel_size: PixelSize | None = None,
 ) -> Figure:

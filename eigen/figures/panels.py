@@ -17,6 +17,9 @@ from eigenfeatures.eigen.figures.style import LABEL_SIZE, PAGE_WIDTH, TICK_SIZE,
 PixelSize = tuple[float, float]
 """Height and width of a pixel of the slice, in micrometres."""
 
+Images = Sequence[NDArray[Any]] | NDArray[Any]
+"""Images ``(H, W)``, one a sample, in a list or stacked in one array."""
+
 Limits = tuple[float, float]
 
 _SATURATED_PERCENT = 0.5
@@ -35,7 +38,7 @@ _FIGURE_TITLE = 0.4
 COLOUR_BAR = 0.7
 
 
-def intensity_limits(images: Sequence[NDArray[Any]], include_zero: bool = False) -> Limits:
+def intensity_limits(images: Images, include_zero: bool = False) -> Limits:
     """Choose one intensity scale for images that are compared.
 
     Parameters
@@ -48,17 +51,19 @@ def intensity_limits(images: Sequence[NDArray[Any]], include_zero: bool = False)
     Returns
     -------
     tuple of float
-        Lower and upper limit: no image has more than 0.5 % of its pixels below or above.
+        Lower and upper limit: in no image more than 0.5 % of the pixels, rounded up, lie below or above.
         The upper one is larger, also for constant images.
     """
-    percentiles = [np.percentile(image, (_SATURATED_PERCENT, 100 - _SATURATED_PERCENT)) for image in images]
-    low = min(float(low) for low, _ in percentiles)
-    high = max(float(high) for _, high in percentiles)
-    if include_zero:
-        low, high = min(low, 0.0), max(high, 0.0)
-    if not high > low:
-        high = low + max(1.0, abs(low))
-    return low, high
+    # Where nearly all pixels are equal, the few others set the scale.
+    for percent in (_SATURATED_PERCENT, 0.0):
+        percentiles = [np.percentile(image, (percent, 100 - percent)) for image in images]
+        low = min(float(low) for low, _ in percentiles)
+        high = max(float(high) for _, high in percentiles)
+        if include_zero:
+            low, high = min(low, 0.0), max(high, 0.0)
+        if high > low:
+            return low, high
+    return low, low + max(1.0, abs(low))
 
 
 def show_image(

@@ -1,13 +1,12 @@
 """What was measured: a raw slice of every sample (Fig. 1)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures.panels import (
     COLOUR_BAR,
+    Images,
     PixelSize,
     add_colour_bar,
     add_scale_bar,
@@ -20,9 +19,7 @@ from eigenfeatures.eigen.figures.panels import (
 from eigenfeatures.eigen.figures.style import short_name
 
 
-def typical_slices(
-    slices: Sequence[NDArray[Any]], names: Sequence[str], pixel_size: PixelSize | None = None
-) -> Figure:
+def typical_slices(slices: Images, names: Sequence[str], pixel_size: PixelSize | None = None) -> Figure:
     """Draw one raw slice of every sample on one grey scale (Fig. 1).
 
     Parameters

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 
@@ -39,6 +40,8 @@ def singular_value_decay(
     """
     figure = new_figure("Singular values of the response maps: median and quartiles of each sample", 4.8)
     left, right = figure.subplots(1, 2)
+    lines: list[Line2D] = []
+    shown: list[str] = []
     for index, name in enumerate(names):
         own = (labels == index) & (singular_values[:, 0] > 0)
         if not own.any():
@@ -46,8 +49,9 @@ def singular_value_decay(
         ratio = singular_values[own] / singular_values[own, :1]
         # ‖X‖²_F = σ₁² / energy, hence Σσ²/‖X‖²_F = energy Σ(σ/σ₁)².
         cumulative = energy[own, np.newaxis] * np.cumsum(ratio**2, axis=1)
-        _draw(left, ratio, index, short_name(name))
-        _draw(right, cumulative, index, short_name(name))
+        lines.append(_draw(left, ratio, index))
+        shown.append(short_name(name))
+        _draw(right, cumulative, index)
     left.set_yscale("log", nonpositive="mask")
     left.set_ylim(bottom=max(left.get_ylim()[0], _SMALLEST_RATIO))
     left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -62,13 +66,15 @@ def singular_value_decay(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(labelsize=TICK_SIZE)
         axes.grid(color="0.9")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=TICK_SIZE)
+    if lines:
+        figure.legend(lines, shown, loc="outside lower center", ncols=4, fontsize=TICK_SIZE)
     return figure
 
 
-def _draw(axes: Axes, values: NDArray[Any], index: int, name: str) -> None:
+def _draw(axes: Axes, values: NDArray[Any], index: int) -> Line2D:
     colour, line = sample_style(index)
     lower, median, upper = np.percentile(values, (25, 50, 75), axis=0)
     order = np.arange(1, values.shape[1] + 1)
     axes.fill_between(order, lower, upper, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(order, median, color=colour, linestyle=line, marker="o", markersize=4, label=name)
+    (drawn,) = axes.plot(order, median, color=colour, linestyle=line, marker="o", markersize=4)
+    return drawn

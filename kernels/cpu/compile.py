@@ -74,6 +74,6 @@ def _renamed(loop: Callable[..., None], build: str) -> Callable[..., None]:
 
 def _may_be_workqueue() -> bool:
     try:
-        return bool(numba.threading_layer() == "workqueue")
+        return bool(numba.threading_layer() == "workqueue")  # type: ignore[attr-defined]
     except ValueError:  # the first parallel call chooses the layer
         return True

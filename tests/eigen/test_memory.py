@@ -1,0 +1,42 @@
+"""The memory that training is said to need is what it needs, and too much is refused with what would fit."""
+
+import subprocess
+import sys
+
+import pytest
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.memory import check_training_memory, training_memory
+from eigenfeatures.eigen.network import build_network
+
+# Grows by what a training step holds, apart from the libraries themselves.
+_MEASURE = """
+import resource, torch
+from eigenfeatures.eigen.network import build_network
+network = build_network("reduced", 4, (96, 96)).to(memory_format=torch.channels_last)
+images = torch.randn(2, 1, 96, 96)
+def step(images):
+    torch.nn.functional.cross_entropy(network(images), torch.zeros(len(images), dtype=torch.long)).backward()
+step(images[:1])  # libraries and code
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+step(torch.randn(24, 1, 96, 96))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_estimate_is_near_the_measured_peak():
+    found = subprocess.run([sys.executable, "-c", _MEASURE], capture_output=True, text=True, check=True)
+    measured = int(found.stdout)
+    estimate = training_memory(build_network("reduced", 4, (96, 96)), 24)
+    assert 0.9 < estimate / measured < 1.8
+
+
+def test_what_does_not_fit_is_refused_with_the_batch_that_would():
+    network = build_network("paper", 4, (266, 266))
+    needed = training_memory(network, 64)
+    assert check_training_memory(network, 64, needed) == needed
+    with pytest.raises(InputError, match="use --batch-size 31") as refused:
+        check_training_memory(network, 64, training_memory(network, 31) + 1)
+    assert "'paper' on 266×266 pixels with batch size 64 needs about" in str(refused.value)
+    with pytest.raises(InputError, match="use a smaller --size or --preset reduced"):
+        check_training_memory(network, 64, 1000)

@@ -1,0 +1,72 @@
+"""The networks have the layers and the numbers of weights that the paper's Table 2 gives them."""
+
+import pytest
+import torch
+from torch import nn
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.network import PRESETS, build_network
+
+
+def count(network, kinds):
+    modules = [module for module in network.children() if isinstance(module, kinds)]
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def test_paper_has_the_weights_of_table_2():
+    network = build_network("paper", 4, (266, 266))
+    assert count(network, (nn.Conv2d, nn.Linear)) == 1_656_388
+    assert count(network, nn.BatchNorm2d) == 896
+    kernels = [module.kernel_size[0] for module in network.children() if isinstance(module, nn.Conv2d)]
+    assert kernels == [3, 5, 7, 9, 11]
+
+
+def test_reduced_halves_the_first_two_layers_and_drops_the_last_block():
+    network = build_network("reduced", 4, (266, 266))
+    filters = [module.out_channels for module in network.children() if isinstance(module, nn.Conv2d)]
+    assert filters == [64, 64, 64, 64]
+
+
+def test_alexnet_has_krizhevskys_layers():
+    network = build_network("alexnet", 4, (227, 227))
+    shapes = [tuple(module.weight.shape) for module in network.children() if isinstance(module, nn.Conv2d)]
+    assert shapes == [(96, 1, 11, 11), (256, 48, 5, 5), (384, 256, 3, 3), (384, 192, 3, 3), (256, 192, 3, 3)]
+    widths = [module.out_features for module in network.children() if isinstance(module, nn.Linear)]
+    assert widths == [4096, 4096, 4]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_logits_are_those_of_the_layers_one_after_the_other(preset):
+    network = build_network(preset, 3, (67, 70), seed=1).eval()
+    images = torch.randn(2, 1, 67, 70, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = images
+        for module in network.children():
+            expected = module(expected)
+        found = network(images)
+    assert found.shape == (2, 3)
+    torch.testing.assert_close(found, expected)
+
+
+def test_seed_decides_the_weights_and_the_global_state_is_left_alone():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first, same, other = (build_network("small", 2, (40, 40), seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(first.conv1.weight, same.conv1.weight)
+    assert not torch.equal(first.conv1.weight, other.conv1.weight)
+
+
+@pytest.mark.parametrize(("preset", "side"), [("paper", 32), ("reduced", 16), ("small", 8), ("alexnet", 63)])
+def test_smallest_slices_are_named_and_work(preset, side):
+    network = build_network(preset, 2, (side, side)).eval()
+    assert network(torch.zeros(1, 1, side, side)).isfinite().all()
+    with pytest.raises(InputError, match=f"needs at least {side}×{side}"):
+        build_network(preset, 2, (side - 1, side))
+
+
+def test_unknown_names_are_refused_with_the_known_ones():
+    with pytest.raises(InputError, match="preset 'vgg' is unknown; choose one of paper, reduced"):
+        build_network("vgg", 2, (64, 64))
+    with pytest.raises(InputError, match="layer 'relu9' is not in the network 'small'; choose one of conv1, relu1"):
+        build_network("small", 2, (64, 64)).check_layer("relu9")
