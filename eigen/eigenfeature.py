@@ -91,7 +91,9 @@ def slice_features(
         inputs = torch.from_numpy(images)[:, None].to(device)
         wanted = ALPHA_LAYERS if resolution == "dense" else (*ALPHA_LAYERS, layer)
         maps = responses(network, inputs, wanted)
-        chosen = responses(network, inputs, [layer], resolution)[layer] if resolution == "dense" else maps[layer]
+        chosen = (
+            responses(network, inputs, [layer], resolution)[layer] if resolution == "dense" else maps[layer]
+        )
         alpha = {name: strongest_channel(maps[name].cpu().numpy()) for name in ALPHA_LAYERS}
         matrix = chosen.cpu().numpy()
         rank = min(SINGULAR_VALUES, matrix.shape[1], matrix.shape[2] * matrix.shape[3])
@@ -114,7 +116,10 @@ def _flags(svd: TruncatedSVD) -> list[str]:
 
 
 def write_eigenfeatures(
-    path: Path, images: Iterator[NDArray[np.float32]], shape: tuple[int, int, int, int], voxel_size: VoxelSize | None
+    path: Path,
+    images: Iterator[NDArray[np.float32]],
+    shape: tuple[int, int, int, int],
+    voxel_size: VoxelSize | None,
 ) -> None:
     """Write unit singular vectors as an ImageJ stack that Fiji and napari open with the right axes.
 
@@ -130,7 +135,10 @@ def write_eigenfeatures(
         Of a pixel of the map, in micrometres; None when unknown.
     """
     slices, rank, height, width = shape
-    metadata: dict[str, object] = {"axes": "ZCYX", "Labels": [f"u{k + 1}" for _ in range(slices) for k in range(rank)]}
+    metadata: dict[str, object] = {
+        "axes": "ZCYX",
+        "Labels": [f"u{k + 1}" for _ in range(slices) for k in range(rank)],
+    }
     resolution = None
     if voxel_size is not None:
         metadata |= {"spacing": voxel_size.z, "unit": "um"}

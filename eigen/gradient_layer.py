@@ -11,7 +11,12 @@ from torch.nn import functional
 from eigenfeatures.eigen.preprocessing import Preprocessing
 
 # Weights of the smoothing across the central difference, as in `eigenfeatures.kernels`.
-_SMOOTHING = {"central": (0.0, 0.5, 0.0), "prewitt": (1.0, 1.0, 1.0), "sobel": (1.0, 2.0, 1.0), "scharr": (3.0, 10.0, 3.0)}
+_SMOOTHING = {
+    "central": (0.0, 0.5, 0.0),
+    "prewitt": (1.0, 1.0, 1.0),
+    "sobel": (1.0, 2.0, 1.0),
+    "scharr": (3.0, 10.0, 3.0),
+}
 
 
 class StandardizedGradient(nn.Module):
@@ -33,7 +38,9 @@ class StandardizedGradient(nn.Module):
             rows = padded[..., 2:, :] - padded[..., :-2, :]
             columns = padded[..., :, 2:] - padded[..., :, :-2]
             along_rows = side * (rows[..., :-2] + rows[..., 2:]) + centre * rows[..., 1:-1]
-            along_columns = side * (columns[..., :-2, :] + columns[..., 2:, :]) + centre * columns[..., 1:-1, :]
+            along_columns = (
+                side * (columns[..., :-2, :] + columns[..., 2:, :]) + centre * columns[..., 1:-1, :]
+            )
         return self._standardize(torch.sqrt(along_rows * along_rows + along_columns * along_columns))
 
     def _standardize(self, gradient: Tensor) -> Tensor:

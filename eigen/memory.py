@@ -58,8 +58,8 @@ def check_training_memory(network: Network, batch: int, available: int, activati
         fits = int((available - (2 * one - two)) // (two - one))
         advice = f"use --batch-size {fits}" if fits >= 2 else "use a smaller --size or --preset reduced"
         raise InputError(
-            f"training '{network.preset}' on {network.size[0]}×{network.size[1]} pixels with batch size {batch} "
-            f"needs about {needed / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are free; {advice}"
+            f"training '{network.preset}' on {network.size[0]}×{network.size[1]} pixels with batch size "
+            f"{batch} needs about {needed / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are free; {advice}"
         )
     return needed
 

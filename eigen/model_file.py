@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import atomic_path, sha256, write_text
 from eigenfeatures.eigen.network import Network, build_network
-from eigenfeatures.eigen.preprocessing import Preprocessing
+from eigenfeatures.eigen.preprocessing import Preprocessing, operator_named
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 _FORMAT = 1
@@ -78,7 +78,8 @@ def load_model(folder: Path) -> Model:
         # On the meta device nothing is allocated, whatever size the description claims.
         with torch.device("meta"):
             network = build_network(str(description["preset"]), len(classes), (height, width))
-        preprocessing = Preprocessing(**description["preprocessing"])
+        given = description["preprocessing"]
+        preprocessing = Preprocessing(**{**given, "operator": operator_named(given["operator"])})
         expected, training = description["weights_sha256"], dict(description["training"])
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
@@ -89,5 +90,7 @@ def load_model(folder: Path) -> Model:
     try:
         network.load_state_dict(load_file(weights), assign=True)
     except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{weights} does not hold the weights of '{network.preset}'; train it anew") from error
+        raise InputError(
+            f"{weights} does not hold the weights of '{network.preset}'; train it anew"
+        ) from error
     return Model(network.eval(), classes, preprocessing, training)

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.progress import Track, silent
 from eigenfeatures.eigen.samples import SampleSet
-from eigenfeatures.kernels import OPERATORS, SliceStatistics, slice_statistics, standardized_gradient
+from eigenfeatures.kernels import (
+    OPERATORS,
+    Operator,
+    SliceStatistics,
+    slice_statistics,
+    standardized_gradient,
+)
 
 NORMALISATIONS = ("slice", "dataset")
 
@@ -28,25 +34,37 @@ class Preprocessing:
         Of |∇Y| over the training slices; None standardises each slice by its own.
     """
 
-    operator: str = "sobel"
+    operator: Operator = "sobel"
     mean: float | None = None
     deviation: float | None = None
 
     def __post_init__(self) -> None:
-        if self.operator not in OPERATORS:
-            raise InputError(f"operator '{self.operator}' is unknown; choose one of {', '.join(OPERATORS)}")
         if (self.mean is None) != (self.deviation is None):
             raise InputError("mean and deviation go together: give both or neither")
 
     def __call__(self, slices: NDArray[Any]) -> NDArray[np.float32]:
         """Standardise raw slices ``(..., H, W)`` of any supported dtype; float32, same shape."""
-        return standardized_gradient(
-            slices, self.operator, mean=self.mean, deviation=self.deviation
-        ).astype(np.float32, copy=False)
+        return standardized_gradient(slices, self.operator, mean=self.mean, deviation=self.deviation).astype(
+            np.float32, copy=False
+        )
+
+
+def operator_named(name: str) -> Operator:
+    """Return a gradient operator by its name.
+
+    Raises
+    ------
+    InputError
+        For an unknown one.
+    """
+    for operator in OPERATORS:
+        if operator == name:
+            return operator
+    raise InputError(f"operator '{name}' is unknown; choose one of {', '.join(OPERATORS)}")
 
 
 def fit_preprocessing(
-    operator: str, normalise: str, statistics: SliceStatistics, training: NDArray[np.bool_]
+    operator: Operator, normalise: str, statistics: SliceStatistics, training: NDArray[np.bool_]
 ) -> Preprocessing:
     """Choose the constants of the standardisation.
 
@@ -82,11 +100,13 @@ def fit_preprocessing(
     second_moment = float((statistics.deviation_gradient[training] ** 2 + means**2).mean())
     deviation = float(np.sqrt(max(second_moment - mean**2, 0.0)))
     if deviation == 0.0:
-        raise InputError("every training slice is constant, so that normalise 'dataset' has nothing to divide by")
+        raise InputError(
+            "every training slice is constant, so that normalise 'dataset' has nothing to divide by"
+        )
     return Preprocessing(operator, mean, deviation)
 
 
-def sample_statistics(samples: SampleSet, operator: str, track: Track = silent) -> SliceStatistics:
+def sample_statistics(samples: SampleSet, operator: Operator, track: Track = silent) -> SliceStatistics:
     """Compute the statistics of Fig. 3 for every slice, a few slices in memory at a time."""
     starts = range(0, len(samples), _BLOCK)
     blocks = [

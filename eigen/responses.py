@@ -80,8 +80,13 @@ def _pooled(module: nn.Module, images: Tensor) -> Tensor:
 
 def _stride(module: nn.Module) -> int:
     if isinstance(module, nn.Conv2d):
-        return int(module.stride[0])
-    return int(module.stride) if isinstance(module, nn.MaxPool2d) else 1
+        return _side(module.stride)
+    return _side(module.stride) if isinstance(module, nn.MaxPool2d) else 1
+
+
+def _side(size: int | tuple[int, ...]) -> int:
+    """Return the one side of a square kernel or stride, which torch states in either form."""
+    return size if isinstance(size, int) else size[0]
 
 
 class _Dense:
@@ -101,10 +106,10 @@ class _Dense:
                 dilation=self.stride,
                 groups=module.groups,
             )
-            self._advance(int(module.kernel_size[0]), int(module.padding[0]), _stride(module))
+            self._advance(_side(module.kernel_size), int(module.padding[0]), _stride(module))
             return images
         if isinstance(module, nn.MaxPool2d):
-            kernel = int(module.kernel_size)
+            kernel = _side(module.kernel_size)
             # Padded at the end, so that the map keeps its size; -inf never wins.
             end = (kernel - 1) * self.stride
             images = functional.pad(images, (0, end, 0, end), value=-torch.inf)

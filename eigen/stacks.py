@@ -181,7 +181,7 @@ class _FileStack(Stack):
             )
         for number, page in enumerate(pages):
             _check_equal(f"{layout.path}: page {number} (counted from 0)", page, pages[0], "page 0")
-        if description.order and len(description.order) == len(pages):
+        if description.order:
             pages = tuple(pages[index] for index in description.order)
         super().__init__(layout.path, [layout.path], pages, description.voxel_size)
         self._reader = TiffReader(layout.path)

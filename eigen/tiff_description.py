@@ -25,6 +25,11 @@ _MICROMETRES = {
     "in": 25_400.0, "inch": 25_400.0, '"': 25_400.0,
 }  # fmt: skip
 
+# tifffile calls the slices of a volume "channels" unless it is told the axes. So channels alone, and
+# more of them than RGBA has, are taken for slices.
+_MOST_CHANNELS = 4
+_MOST_DIGITS = 16
+
 
 @dataclass(frozen=True)
 class VoxelSize:
@@ -94,7 +99,7 @@ def _one_axis(layout: Layout, sizes: dict[str, int]) -> int:
         raise InputError(f"{layout.path}: declares an axis of no length ({axes}); export the stack again")
     if len(longer) > 1:
         raise InputError(f"{layout.path}: is a hyperstack of {axes}; save one greyscale volume of it")
-    if "channels" in longer:  # also what tifffile writes for a volume whose axes weren't given
+    if 1 < sizes.get("channels", 1) <= _MOST_CHANNELS:
         raise InputError(
             f"{layout.path}: declares {axes}; save one of them or, if they are slices, "
             "say so (in Fiji: Image > Properties; in tifffile: axes 'ZYX')"
@@ -112,7 +117,8 @@ def _imagej(layout: Layout, text: str) -> Description:
 
 
 def _whole(text: str | None) -> int:
-    return int(text) if text and text.strip().isdecimal() else 1
+    """Read a count; what isn't one counts as not stated."""
+    return int(text) if text and text.strip().isdecimal() and len(text) < _MOST_DIGITS else 1
 
 
 def _imagej_voxel_size(layout: Layout, fields: dict[str, str]) -> VoxelSize | None:
@@ -140,7 +146,7 @@ def _voxel_size(z: float, y: float, x: float) -> VoxelSize | None:
 def _ome(layout: Layout, text: str) -> Description:
     try:
         images = ElementTree.fromstring(text).findall("{*}Image/{*}Pixels")  # noqa: S314 (expat limits entities)
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, LookupError, ValueError):  # broken, or in an encoding that isn't known
         return Description()
     if not images:  # a part of a set whose metadata stand elsewhere
         return Description()
@@ -149,8 +155,9 @@ def _ome(layout: Layout, text: str) -> Description:
     pixels = images[0]
     keys = {"channels": "SizeC", "time points": "SizeT", "slices": "SizeZ"}
     slices = _one_axis(layout, {name: _whole(pixels.get(key)) for name, key in keys.items()})
-    first = "FirstT" if _whole(pixels.get("SizeT")) > 1 else "FirstZ"
-    return Description(slices, order=_ome_order(pixels, slices, first), voxel_size=_ome_voxel_size(pixels))
+    first = next((f"First{axis}" for axis in "TC" if _whole(pixels.get(f"Size{axis}")) > 1), "FirstZ")
+    order = _ome_order(pixels, slices, first) if slices == len(layout.pages) else None
+    return Description(slices, order=order, voxel_size=_ome_voxel_size(pixels))
 
 
 def _ome_order(pixels: ElementTree.Element, slices: int, first: str) -> tuple[int, ...] | None:
@@ -179,7 +186,7 @@ def _tifffile(layout: Layout, text: str) -> Description:
     try:
         shape: Any = json.loads(text)["shape"]
         leading = [int(size) for size in shape[:-2]]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return Description()
     sizes = {f"along axis {axis}": size for axis, size in enumerate(leading)}
     return Description(_one_axis(layout, sizes), contiguous=True)

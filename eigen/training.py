@@ -124,7 +124,8 @@ def train(
             f"use --batch-size {max(1, len(training) // 2)} or less"
         )
     history = _load_checkpoint(checkpoint, network) if checkpoint and checkpoint.exists() else []
-    network.to(device=device, memory_format=torch.channels_last)
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = _optimiser(network, plan)
     remaining = range(len(history) + 1, plan.iterations + 1)
     if _stops_early(history, plan.early_stop):
@@ -147,7 +148,8 @@ def train(
 
 def _optimiser(network: Network, plan: TrainingPlan) -> torch.optim.SGD:
     # The gradient of λ/2 ‖w‖² (eq. 12) is λw: SGD's weight decay, where there is no momentum.
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for module in network.children():
         for name, parameter in module.named_parameters():
             is_weight = name == "weight" and not isinstance(module, nn.BatchNorm2d)
@@ -174,9 +176,10 @@ def _batch(
     if plan.augment == "flips":
         flips = np.random.default_rng([plan.seed, 2, iteration]).integers(0, 2, (len(slices), 2), dtype=bool)
         # Raw slices are flipped: a one-sided difference is not equivariant.
-        slices = np.stack(
-            [np.flip(image, np.flatnonzero(flip)) for image, flip in zip(slices, flips, strict=True)]
-        )
+        flipped = [
+            np.flip(image, tuple(np.flatnonzero(flip))) for image, flip in zip(slices, flips, strict=True)
+        ]
+        slices = np.stack(flipped)
     return _to_tensor(preprocessing(slices), device), torch.from_numpy(samples.label[chosen]).to(device)
 
 
@@ -201,10 +204,14 @@ def _descend(
             logits = network(images).float()
     loss = functional.cross_entropy(logits, labels)
     if not torch.isfinite(loss):
-        raise InputError(f"the training loss is no longer finite at iteration {iteration}; use a smaller --learning-rate")
+        raise InputError(
+            f"the training loss is no longer finite at iteration {iteration}; use a smaller --learning-rate"
+        )
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    penalty = 0.5 * plan.l2 * sum(float(w.detach().square().sum()) for w in optimiser.param_groups[0]["params"])
+    penalty = (
+        0.5 * plan.l2 * sum(float(w.detach().square().sum()) for w in optimiser.param_groups[0]["params"])
+    )
     optimiser.step()
     return TrainingStep(
         iteration=iteration,
@@ -242,7 +249,9 @@ def _blocks(indices: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]
 
 def _stops_early(history: list[TrainingStep], patience: int | None) -> bool:
     losses = [step.validation_loss for step in history if step.validation_loss is not None]
-    return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+    return (
+        patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+    )
 
 
 def _save_checkpoint(path: Path, network: Network, history: list[TrainingStep]) -> None:

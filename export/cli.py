@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.export.console import print_error, print_json, print_table, terminal_talk
-from eigenfeatures.export.options import DEBUG, JSON, with_settings
+from eigenfeatures.export.console import print_error, terminal_talk
+from eigenfeatures.export.options import Values, reports, with_settings
 from eigenfeatures.export.settings import Settings
 
 app = typer.Typer(
@@ -18,17 +18,24 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-SAMPLES = Annotated[Path, typer.Argument(help="Folder whose entries are the samples: folders of TIFFs or multi-page TIFFs.")]
+SAMPLES = Annotated[
+    Path, typer.Argument(help="Folder whose entries are the samples: folders of TIFFs or multi-page TIFFs.")
+]
 RUN = Annotated[Path, typer.Argument(help="Folder of a run.")]
 OUT = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 RESUME = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")]
 
 
 @app.command()
+@reports
 @with_settings
 def run(
-    samples: SAMPLES, out: OUT, *, resume: RESUME = False, json: JSON = False, debug: DEBUG = False, settings: Settings
-) -> None:
+    samples: SAMPLES,
+    out: OUT,
+    *,
+    resume: RESUME = False,
+    settings: Settings,
+) -> Values:
     """Do all: statistics, training, ONNX, predictions, eigenfeatures and the report.
 
     Example: eigenfeatures run stacks/ --out run1 --preset reduced --voxel-size 2
@@ -36,14 +43,15 @@ def run(
     from eigenfeatures.export.pipeline import complete_run, summary
 
     folder = complete_run(samples, out, settings, resume, terminal_talk())
-    _show(summary(folder), json)
+    return summary(folder)
 
 
 @app.command()
+@reports
 @with_settings
 def stats(
-    samples: SAMPLES, out: OUT, *, json: JSON = False, debug: DEBUG = False, settings: Settings
-) -> None:
+    samples: SAMPLES, out: OUT, *, settings: Settings
+) -> Values:
     """Measure every slice: its mean and the mean of its gradient magnitude.
 
     Example: eigenfeatures stats stacks/ --out run1 --operator scharr
@@ -52,14 +60,19 @@ def stats(
     from eigenfeatures.export.steps import start
 
     started = start(samples, out, settings, False, terminal_talk())
-    _show(summary(started.folder), json)
+    return summary(started.folder)
 
 
 @app.command()
+@reports
 @with_settings
 def train(
-    samples: SAMPLES, out: OUT, *, resume: RESUME = False, json: JSON = False, debug: DEBUG = False, settings: Settings
-) -> None:
+    samples: SAMPLES,
+    out: OUT,
+    *,
+    resume: RESUME = False,
+    settings: Settings,
+) -> Values:
     """Measure every slice and train the network.
 
     Example: eigenfeatures train stacks/ --out run1 --preset paper --iterations 70
@@ -71,17 +84,16 @@ def train(
     started = start(samples, out, settings, resume, talk)
     if not started.folder.has_model:
         train_step(started, talk)
-    _show(summary(started.folder), json)
+    return summary(started.folder)
 
 
 @app.command()
+@reports
 def export(
     run: RUN,
     *,
     layer: Annotated[str | None, typer.Option(help="Response layer, in place of the run's.")] = None,
-    json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+) -> Values:
     """Export the trained network to model.onnx and check it against torch.
 
     Example: eigenfeatures export run1
@@ -89,24 +101,24 @@ def export(
     from eigenfeatures.export.steps import export_step, open_run
 
     check = export_step(*open_run(run, layer=layer))
-    values = {
+    return {
         "model": str(run / "model.onnx"),
         "slices compared": check.slices,
         "largest difference of probabilities": check.probabilities,
         "largest difference of responses": check.response,
     }
-    _show(values, json)
 
 
 @app.command()
+@reports
 def infer(
     run: RUN,
     samples: Annotated[Path | None, typer.Argument(help="Other stacks of the same classes.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the predictions of other stacks.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the predictions of other stacks.")
+    ] = None,
     *,
-    json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+) -> Values:
     """Classify every slice with model.onnx through ONNX Runtime.
 
     Example: eigenfeatures infer run1
@@ -120,23 +132,21 @@ def infer(
         raise InputError("SAMPLES and --out go together: give both to classify other stacks, or neither")
     talk = terminal_talk()
     if samples is not None and out is not None:
-        _show(infer_others(run, samples, out, talk), json)
-        return
+        return infer_others(run, samples, out, talk)
     folder, stacks, _ = open_run(run)
     infer_step(folder, stacks, talk)
-    _show(summary(folder), json)
+    return summary(folder)
 
 
 @app.command()
+@reports
 def features(
     run: RUN,
     *,
     layer: Annotated[str | None, typer.Option(help="Response layer, in place of the run's.")] = None,
     resolution: Annotated[str | None, typer.Option(help="pooled or dense, in place of the run's.")] = None,
     rank: Annotated[int | None, typer.Option(help="How many singular vectors to write, up to 8.")] = None,
-    json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+) -> Values:
     """Compute α channels, singular values and eigenfeatures of every slice.
 
     Example: eigenfeatures features run1 --layer relu1 --rank 3
@@ -147,19 +157,19 @@ def features(
 
     folder, stacks, model = open_run(run, layer=layer, resolution=resolution, rank=rank)
     features_step(folder, stacks, model, terminal_talk())
-    _show(summary(folder), json)
+    return summary(folder)
 
 
 @app.command()
+@reports
 def report(
     run: RUN,
     *,
     compare: Annotated[
-        Path | None, typer.Option(help="Another run on the same samples, for the third columns of Fig. 11 and 13.")
+        Path | None,
+        typer.Option(help="Another run on the same samples, for the third columns of Fig. 11 and 13."),
     ] = None,
-    json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+) -> Values:
     """Draw the figures and write report.html.
 
     Example: eigenfeatures report run1 --compare run2
@@ -169,10 +179,11 @@ def report(
 
     folder, stacks, model = open_run(run)
     report_step(folder, stacks, model, terminal_talk(), compare)
-    _show({"report": str(folder.report)}, json)
+    return {"report": str(folder.report)}
 
 
 @app.command()
+@reports
 def demo(
     out: OUT = Path("eigenfeatures-demo"),
     *,
@@ -180,9 +191,7 @@ def demo(
     size: Annotated[int, typer.Option(help="Side of a slice in pixels.", min=32)] = 96,
     iterations: Annotated[int, typer.Option(help="Training iterations.", min=1)] = 40,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.", min=0)] = 0,
-    json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+) -> Values:
     """Make four synthetic samples and do the main job on them.
 
     Example: eigenfeatures demo --out demo
@@ -190,38 +199,28 @@ def demo(
     from eigenfeatures.export.pipeline import demonstrate, summary
 
     folder = demonstrate(out, slices, size, iterations, seed, terminal_talk())
-    _show(summary(folder), json)
+    return summary(folder)
 
 
 @app.command()
+@reports
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")],
     *,
     slices: Annotated[int, typer.Option(help="Slices a sample.", min=1)] = 266,
     size: Annotated[int, typer.Option(help="Side of a slice in pixels.", min=8)] = 266,
-    hard: Annotated[bool, typer.Option("--hard", help="Let samples differ by 10 % in correlation length only.")] = False,
+    hard: Annotated[
+        bool, typer.Option("--hard", help="Let samples differ by 10 % in correlation length only.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.", min=0)] = 0,
-    json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+) -> Values:
     """Make synthetic samples in the shape of the paper's data: no measured data.
 
     Example: eigenfeatures phantom stacks --slices 64 --size 128
     """
     from eigenfeatures.export.pipeline import synthesise
 
-    _show(synthesise(folder, slices, size, hard, seed, terminal_talk()), json)
-
-
-def _show(values: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(values)
-    else:
-        print_table("eigenfeatures", ("", ""), [(name, _text(value)) for name, value in values.items()])
-
-
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return synthesise(folder, slices, size, hard, seed, terminal_talk())
 
 
 def main() -> None:
@@ -232,7 +231,9 @@ def main() -> None:
     except (InputError, typer.TyperException) as error:
         code = _fail(error, 2, arguments)
     except (KeyboardInterrupt, typer.Abort) as error:
-        code = _fail(InterruptedError("interrupted; 'run' and 'train' continue with --resume"), 1, arguments, error)
+        code = _fail(
+            InterruptedError("interrupted; 'run' and 'train' continue with --resume"), 1, arguments, error
+        )
     except Exception as error:  # the last resort, so that no user meets a traceback
         code = _fail(error, 1, arguments)
     sys.exit(code)

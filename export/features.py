@@ -44,7 +44,9 @@ def features_step(folder: RunFolder, samples: SampleSet, model: Model, talk: Tal
             seed=settings.seed,
             block=_BLOCK,
         )
-        shown = iter(talk.track(blocks, f"eigenfeatures of {specimen.name}", math.ceil(len(indices) / _BLOCK)))
+        shown = iter(
+            talk.track(blocks, f"eigenfeatures of {specimen.name}", math.ceil(len(indices) / _BLOCK))
+        )
         first = next(shown)
         rank = min(settings.rank, first.svd.s.shape[-1])
         write_eigenfeatures(
@@ -63,7 +65,7 @@ def map_voxel_size(folder: RunFolder, samples: SampleSet, model: Model) -> Voxel
     """Return the voxel size of the eigenfeature stacks; pooled maps are coarser within the slice."""
     voxel = voxel_size(folder, samples)
     stride = 1 if folder.settings.resolution == "dense" else stride_of(model.network, folder.settings.layer)
-    return voxel and replace(voxel, y=voxel.y * stride, x=voxel.x * stride)
+    return None if voxel is None else replace(voxel, y=voxel.y * stride, x=voxel.x * stride)
 
 
 def voxel_size(folder: RunFolder, samples: SampleSet) -> VoxelSize | None:

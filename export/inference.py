@@ -40,6 +40,10 @@ class Classifier:
         options.log_severity_level = 3
         providers = ["CPUExecutionProvider"]
         if device == "cuda":
+            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+                raise InputError(
+                    "this ONNX Runtime has no CUDA; install eigenfeatures[gpu] or use --device cpu"
+                )
             # Without this ONNX Runtime falls back to the CPU and says nothing.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             providers = ["CUDAExecutionProvider"]
@@ -48,8 +52,6 @@ class Classifier:
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
             reason = str(error).splitlines()[0]
             raise InputError(f"{path} can't be run by ONNX Runtime on '{device}': {reason}") from error
-        if device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
-            raise InputError("ONNX Runtime has no CUDA here; install eigenfeatures[gpu] or use --device cpu")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -65,18 +67,18 @@ class Classifier:
         """Raise `InputError` unless the samples have the model's classes, slice size and dtype."""
         if samples.classes != self.classes:
             raise InputError(
-                f"{samples.root} holds the samples {', '.join(samples.classes)}, but the model was made for "
-                f"{', '.join(self.classes)}; use the folder that it was trained on or train a model for this one"
+                f"{samples.root} holds the samples {', '.join(samples.classes)}, but the model was "
+                f"made for {', '.join(self.classes)}; use the folder that it was trained on or train a model for this one"
             )
         if list(samples.size) != self.metadata["size"]:
             raise InputError(
-                f"{samples.root} gives slices of {samples.size[0]}×{samples.size[1]} pixels, but the model was made "
-                f"for {'×'.join(map(str, self.metadata['size']))}; set --size or --roi as in its training"
+                f"{samples.root} gives slices of {samples.size[0]}×{samples.size[1]} pixels, but the model "
+                f"was made for {'×'.join(map(str, self.metadata['size']))}; give stacks of that size"
             )
         if samples.dtype.name != self.metadata["dtype"]:
             raise InputError(
-                f"{samples.root} holds {samples.dtype.name} slices, but the model takes {self.metadata['dtype']}; "
-                "convert the stacks, with the scaling that the training data had"
+                f"{samples.root} holds {samples.dtype.name} slices, but the model takes "
+                f"{self.metadata['dtype']}; convert the stacks, with the scaling that the training data had"
             )
 
 

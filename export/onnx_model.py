@@ -58,7 +58,13 @@ class _RawToResponse(nn.Module):
 
 
 def export_onnx(
-    model: Model, path: Path, slices: NDArray[Any], *, layer: str, resolution: str, description: dict[str, Any]
+    model: Model,
+    path: Path,
+    slices: NDArray[Any],
+    *,
+    layer: str,
+    resolution: str,
+    description: dict[str, Any],
 ) -> ExportCheck:
     """Export a model and verify the file on real slices before it takes its place.
 
@@ -95,7 +101,9 @@ def export_onnx(
     inputs = torch.from_numpy(np.ascontiguousarray(slices))
     with atomic_path(path) as temporary:
         proto = _to_onnx(graph, inputs[:1], layer)
-        onnx.helper.set_model_props(proto, _metadata(model, slices.dtype.name, layer, resolution, description))
+        onnx.helper.set_model_props(
+            proto, _metadata(model, slices.dtype.name, layer, resolution, description)
+        )
         onnx.checker.check_model(proto, full_check=True)
         onnx.save_model(proto, temporary)
         return _verify(graph, temporary, inputs)
@@ -127,7 +135,9 @@ def _to_onnx(graph: _RawToResponse, example: Tensor, layer: str) -> onnx.ModelPr
     return program.model_proto
 
 
-def _metadata(model: Model, dtype: str, layer: str, resolution: str, description: dict[str, Any]) -> dict[str, str]:
+def _metadata(
+    model: Model, dtype: str, layer: str, resolution: str, description: dict[str, Any]
+) -> dict[str, str]:
     facts = {
         "classes": list(model.classes),
         "preset": model.network.preset,
@@ -156,9 +166,15 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is missing; export a model first")
     try:
         proto = onnx.load_model(path, load_external_data=False)
-        found = {p.key.removeprefix(_PREFIX): json.loads(p.value) for p in proto.metadata_props if p.key.startswith(_PREFIX)}
+        found = {
+            p.key.removeprefix(_PREFIX): json.loads(p.value)
+            for p in proto.metadata_props
+            if p.key.startswith(_PREFIX)
+        }
     except Exception as error:  # protobuf's DecodeError is not public, and a hostile file can raise others
         raise InputError(f"{path} is not an ONNX file; export the model again") from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer):
+        raise InputError(f"{path} keeps weights outside itself, which is not read; export the model again")
     if "classes" not in found:
         raise InputError(f"{path} was not exported by eigenfeatures: it names no classes")
     return found

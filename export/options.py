@@ -3,50 +3,83 @@
 import inspect
 import typing
 from collections.abc import Callable
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.export.console import print_json, print_table
 from eigenfeatures.export.settings import Settings, read_config
 
-CONFIG = Annotated[Path | None, typer.Option("--config", help="TOML file with the same settings; options override it.")]
-JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Values = dict[str, Any]
+
+_CONFIG = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with the same settings; options override it.")
+]
+_JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+_DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+def reports(command: Callable[..., Values]) -> Callable[..., None]:
+    """Print what a command returns as a table, or as JSON with ``--json``.
+
+    ``--debug`` is admitted too, and `eigenfeatures.export.cli.main` looks for it.
+    """
+    added = (_parameter("json", False, _JSON), _parameter("debug", False, _DEBUG))
+
+    def reporting(*, json: bool, **given: Any) -> None:
+        del given["debug"]
+        values = command(**given)
+        if json:
+            print_json(values)
+        else:
+            print_table("eigenfeatures", ("", ""), [(name, _text(value)) for name, value in values.items()])
+
+    return _like(reporting, command, [*inspect.signature(command).parameters.values(), *added])
+
+
+def with_settings(command: Callable[..., Values]) -> Callable[..., Values]:
     """Give a command an option for every setting, and ``--config``.
 
     The command receives them merged, as its keyword argument ``settings``.
     """
-    own = inspect.signature(command)
     kinds = typing.get_type_hints(Settings)
     options = [_option(item, kinds[item.name]) for item in fields(Settings)]
-    config = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=CONFIG)
+    own = [
+        parameter for name, parameter in inspect.signature(command).parameters.items() if name != "settings"
+    ]
 
-    def merged(*, config: Path | None = None, **given: Any) -> None:
+    def merged(*, config: Path | None, **given: Any) -> Values:
         chosen = {item.name: given.pop(item.name) for item in fields(Settings)}
-        command(**given, settings=_merge(config, chosen))
+        return command(**given, settings=_merge(config, chosen))
 
-    kept = [parameter for name, parameter in own.parameters.items() if name != "settings"]
-    merged.__signature__ = own.replace(parameters=[*kept, *options, config])  # type: ignore[attr-defined]
-    merged.__name__, merged.__doc__ = command.__name__, command.__doc__
-    return merged
+    return _like(merged, command, [*own, *options, _parameter("config", None, _CONFIG)])
 
 
-def _merge(config: Path | None, chosen: dict[str, Any]) -> Settings:
-    settings = read_config(config) if config else {}
+def _like(
+    wrapper: Callable[..., Any], command: Callable[..., Any], parameters: list[inspect.Parameter]
+) -> Callable[..., Any]:
+    """Let Typer see the command's name and text, and these parameters."""
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _merge(config: Path | None, chosen: Values) -> Settings:
+    base = Settings.from_toml(read_config(config), config) if config else Settings()
     given = {name: value for name, value in chosen.items() if value not in (None, [])}
     if "roi" in given:
         given["roi"] = tuple(given["roi"])
-    base = Settings.from_toml(settings, config) if config else Settings()
-    try:
-        return Settings(**{**{item.name: getattr(base, item.name) for item in fields(Settings)}, **given})
-    except TypeError as error:
-        raise InputError(str(error)) from error
+    return replace(base, **given)
 
 
 def _option(item: Field[Any], kind: Any) -> inspect.Parameter:
@@ -62,6 +95,4 @@ def _option(item: Field[Any], kind: Any) -> inspect.Parameter:
         plain = next(part for part in typing.get_args(kind) or (kind,) if part is not type(None))
     # None tells a setting that was not given from one that was given its default.
     option = typer.Option(name, help=text, show_default=False, rich_help_panel="Settings")
-    return inspect.Parameter(
-        item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[plain | None, option]
-    )
+    return _parameter(item.name, None, Annotated[plain | None, option])

@@ -17,7 +17,15 @@ from eigenfeatures.export.metrics import classification_metrics
 from eigenfeatures.export.report import report_step
 from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.export.settings import Settings
-from eigenfeatures.export.steps import Talk, export_step, infer_step, predict, slice_columns, start, train_step
+from eigenfeatures.export.steps import (
+    Talk,
+    export_step,
+    infer_step,
+    predict,
+    slice_columns,
+    start,
+    train_step,
+)
 from eigenfeatures.export.tables import numbers, read_table, write_table
 
 
@@ -35,7 +43,8 @@ def complete_run(samples: Path, out: Path, settings: Settings, resume: bool, tal
     if not folder.onnx.is_file():
         check = export_step(folder, run.samples, model)
         talk.say(
-            f"model.onnx agrees with torch to {max(check.probabilities, check.response):.1e} on {check.slices} slices"
+            f"model.onnx agrees with torch to {max(check.probabilities, check.response):.1e} "
+            f"on {check.slices} slices"
         )
     if not folder.metrics.is_file():
         infer_step(folder, run.samples, talk)
@@ -51,7 +60,12 @@ def demonstrate(out: Path, slices: int, size: int, iterations: int, seed: int, t
     talk.say("making four synthetic samples (a phantom, no measured data)")
     make_phantom(stacks, slices=slices, size=size, seed=seed, track=talk.track)
     settings = Settings(
-        preset="small", iterations=iterations, batch_size=min(16, slices), learning_rate=0.05, l2=0.01, seed=seed
+        preset="small",
+        iterations=iterations,
+        batch_size=min(16, slices),
+        learning_rate=0.05,
+        l2=0.01,
+        seed=seed,
     )
     return complete_run(stacks, out / "run", settings, False, talk)
 
@@ -85,7 +99,11 @@ def infer_others(run: Path, samples_folder: Path, out: Path, talk: Talk) -> dict
         metrics = classification_metrics(samples.label, predicted, samples.classes)
     write_table(out / "predictions.csv", table)
     write_text(out / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-    return {"predictions": str(out / "predictions.csv"), "slices": metrics["slices"], "accuracy": metrics["accuracy"]}
+    return {
+        "predictions": str(out / "predictions.csv"),
+        "slices": metrics["slices"],
+        "accuracy": metrics["accuracy"],
+    }
 
 
 def summary(folder: RunFolder) -> dict[str, Any]:

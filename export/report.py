@@ -41,7 +41,7 @@ from eigenfeatures.export.html import Section, Table, write_report
 from eigenfeatures.export.run_folder import RunFolder, versions
 from eigenfeatures.export.steps import Talk, open_run
 from eigenfeatures.export.tables import numbers, read_table
-from eigenfeatures.kernels import gradient_magnitude, strongest_channel, truncated_svd
+from eigenfeatures.kernels import Operator, gradient_magnitude, strongest_channel, truncated_svd
 
 _FIG9_LAYERS = ("conv1", "conv2", "relu2")
 
@@ -60,7 +60,9 @@ class Finished:
         table = read_table(self.folder.slices)
         for column, step in (("predicted", "infer"), ("residual", "features")):
             if column not in table:
-                raise InputError(f"{self.folder.slices} has no column '{column}'; run 'eigenfeatures {step}' first")
+                raise InputError(
+                    f"{self.folder.slices} has no column '{column}'; run 'eigenfeatures {step}' first"
+                )
         return table
 
     @cached_property
@@ -73,7 +75,9 @@ class Finished:
         """For each sample, the slice whose mean |∇Y| is nearest to the sample's median."""
         gradient = numbers(self.table["mean_gradient"])
         parts = [slice(*ends) for ends in zip(self.boundaries, self.boundaries[1:], strict=False)]
-        return np.array([part.start + np.argmin(np.abs(gradient[part] - np.median(gradient[part]))) for part in parts])
+        return np.array(
+            [part.start + np.argmin(np.abs(gradient[part] - np.median(gradient[part]))) for part in parts]
+        )
 
     @cached_property
     def slices(self) -> NDArray[Any]:
@@ -111,12 +115,12 @@ class Finished:
     def voxel(self) -> tuple[float, float, float] | None:
         """Depth, height and width of a voxel in micrometres."""
         size = voxel_size(self.folder, self.samples)
-        return size and (size.z, size.y, size.x)
+        return None if size is None else (size.z, size.y, size.x)
 
     @property
     def pixel(self) -> tuple[float, float] | None:
         """Height and width of a pixel in micrometres."""
-        return self.voxel and self.voxel[1:]
+        return None if self.voxel is None else self.voxel[1:]
 
 
 def report_step(
@@ -168,7 +172,10 @@ def _figures(run: Finished, other: Finished | None) -> Mapping[str, tuple[str, C
         "training_progress": ("fig06_training", lambda: _training(run)),
         "confusion_matrix": ("confusion_matrix", lambda: _confusion(run)),
         "singular_value_decay": ("fig07d_singular_values", lambda: _decay(run)),
-        "response_montage": ("fig08_response_maps", lambda: response_montage(run.layer_maps[_strongest_sample(run)], layer)),
+        "response_montage": (
+            "fig08_response_maps",
+            lambda: response_montage(run.layer_maps[_strongest_sample(run)], layer),
+        ),
         "gradient_and_channels": ("fig09_strongest_channel_by_layer", lambda: _by_layer(run)),
     }
     if other:
@@ -180,7 +187,9 @@ def _eigenfeature_grid(run: Finished, other: Finished | None) -> Figure:
     columns = {"|∇Y|": list(run.gradients), _column("σ₁u₁/√C", run, other): run.eigenfeatures}
     if other:
         columns[_column("σ₁u₁/√C", other, run)] = _on_slices_of(run, other).eigenfeatures
-    return sample_grid(columns, run.samples.classes, f"Eigenfeatures at {run.folder.settings.layer}", run.pixel)
+    return sample_grid(
+        columns, run.samples.classes, f"Eigenfeatures at {run.folder.settings.layer}", run.pixel
+    )
 
 
 def _channel_grid(run: Finished, other: Finished | None) -> Figure:
@@ -226,7 +235,10 @@ def _whole_slice(run: Finished) -> Figure:
     regions = [part.region for part in run.samples.specimens if part.stack is stack]
     # Row by row of the stack, so that one slice at a time is in memory.
     middle_row, middle_column = region.height // 2, region.width // 2
-    lines = [(image[middle_row], image[:, middle_column]) for image in (stack.read([k], region)[0] for k in range(depth))]
+    lines = [
+        (image[middle_row], image[:, middle_column])
+        for image in (stack.read([k], region)[0] for k in range(depth))
+    ]
     sections = Sections(
         xy=stack.read([depth // 2], region)[0],
         xz=np.stack([row for row, _ in lines]),
@@ -237,7 +249,7 @@ def _whole_slice(run: Finished) -> Figure:
 
 def _operators(run: Finished) -> Figure:
     image = run.slices[_strongest_sample(run)]
-    names = dict.fromkeys(("forward", "sobel", run.model.preprocessing.operator))
+    names: dict[Operator, None] = dict.fromkeys(("forward", "sobel", run.model.preprocessing.operator))
     return operator_comparison({name: gradient_magnitude(image, name) for name in names}, run.pixel)
 
 
@@ -290,9 +302,9 @@ def _method(run: Finished) -> Section:
     notes = [NOTES[settings.split]]
     if settings.preset in NOTES:
         notes.append(NOTES[settings.preset])
-    if (run.folder.samples / "README.txt").is_file() and "Synthetic" in (run.folder.samples / "README.txt").read_text(
-        encoding="utf-8", errors="replace"
-    ):
+    if (run.folder.samples / "README.txt").is_file() and "Synthetic" in (
+        run.folder.samples / "README.txt"
+    ).read_text(encoding="utf-8", errors="replace"):
         notes.append(NOTES["phantom"])
     return Section("How to read these results", " ".join(notes))
 
@@ -300,7 +312,11 @@ def _method(run: Finished) -> Section:
 def _tables(run: Finished) -> list[Section]:
     metrics = _metrics(run)[VALIDATION]["per_class"]
     rows = [
-        [name, *("–" if row[key] is None else f"{row[key]:.1%}" for key in ("precision", "recall")), row["slices"]]
+        [
+            name,
+            *("–" if row[key] is None else f"{row[key]:.1%}" for key in ("precision", "recall")),
+            row["slices"],
+        ]
         for name, row in metrics.items()
     ]
     settings = [[name, str(value)] for name, value in run.folder.settings.to_toml().items()]

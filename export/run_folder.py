@@ -2,6 +2,7 @@
 
 import platform
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -134,7 +135,9 @@ class RunFolder:
             inputs = {str(name): str(value) for name, value in found["inputs"].items()}
             return cls(path, Path(found["samples"]), settings, inputs)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(f"{record} is not the record of a run ({error}); choose another folder") from error
+            raise InputError(
+                f"{record} is not the record of a run ({error}); choose another folder"
+            ) from error
 
 
 def check_vacant(path: Path, resume: bool) -> None:
@@ -155,7 +158,9 @@ def check_vacant(path: Path, resume: bool) -> None:
         raise InputError(f"{path} is not empty and holds no run; choose another folder for --out")
     found = RunFolder.open(path)
     if not resume and (found.has_model or found.checkpoint.exists()):
-        raise InputError(f"{path} holds another run; add --resume to continue it, or choose another folder for --out")
+        raise InputError(
+            f"{path} holds another run; add --resume to continue it, or choose another folder for --out"
+        )
 
 
 def check_same_run(path: Path, settings: Settings, inputs: dict[str, str]) -> None:
@@ -169,7 +174,9 @@ def check_same_run(path: Path, settings: Settings, inputs: dict[str, str]) -> No
     found = RunFolder.open(path)
     for name in sorted({*found.inputs, *inputs}):
         if found.inputs.get(name) != inputs.get(name):
-            raise InputError(f"{path} was made from other data ({name} differs); choose another folder for --out")
+            raise InputError(
+                f"{path} was made from other data ({name} differs); choose another folder for --out"
+            )
     before, now = found.settings.to_toml(), settings.to_toml()
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):
@@ -182,7 +189,10 @@ def check_same_run(path: Path, settings: Settings, inputs: dict[str, str]) -> No
 def hash_inputs(samples: SampleSet, track: Track) -> dict[str, str]:
     """Return the SHA-256 of every file of the stacks, by its name below their folder."""
     files = samples.files()
-    return {file.relative_to(samples.root).as_posix(): sha256(file) for file in track(files, "hashing", len(files))}
+    return {
+        file.relative_to(samples.root).as_posix(): sha256(file)
+        for file in track(files, "hashing", len(files))
+    }
 
 
 def versions() -> dict[str, str]:
@@ -197,5 +207,5 @@ def versions() -> dict[str, str]:
 
 
 def _processor() -> str:
-    found: dict[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    found: Mapping[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return f"{platform.machine()} {found.get('cpu_name', '')}".strip()

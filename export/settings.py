@@ -21,7 +21,11 @@ _SMALLER_BATCH = {"reduced": 32}
 
 
 def _setting(
-    default: Any, text: str, choices: tuple[str, ...] = (), minimum: float | None = None, maximum: float | None = None
+    default: Any,
+    text: str,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
 ) -> Any:
     metadata = {"help": text, "choices": choices, "minimum": minimum, "maximum": maximum}
     return field(default=default, metadata=metadata)
@@ -46,7 +50,9 @@ class Settings:
     )
     augment: str = _setting("flips", "augmentation of the training slices", AUGMENTATIONS)
     normalise: str = _setting("slice", "standardise by each slice or by the training set", NORMALISATIONS)
-    voxel_size: float | None = _setting(None, "edge of a voxel in µm (default: as the files say)", minimum=1e-9)
+    voxel_size: float | None = _setting(
+        None, "edge of a voxel in µm (default: as the files say)", minimum=1e-9
+    )
     iterations: int = _setting(70, "training iterations", minimum=1)
     batch_size: int | None = _setting(None, "slices an iteration (default: 64; 32 for reduced)", minimum=1)
     learning_rate: float = _setting(0.01, "learning rate", minimum=1e-9)
@@ -102,7 +108,11 @@ class Settings:
             name = key.replace("-", "_")
             if name not in known:
                 raise InputError(f"{source} holds the unknown setting '{key}'; known are {', '.join(known)}")
-            found[name] = _regions_from_toml(value, source) if name == "roi" else _of_type(value, known[name], key, source)
+            found[name] = (
+                _regions_from_toml(value, source)
+                if name == "roi"
+                else _of_type(value, known[name], key, source)
+            )
         return cls(**found)
 
 
@@ -137,7 +147,7 @@ def _check(name: str, value: Any, rule: Mapping[str, Any]) -> None:
 
 
 def _of_type(value: Any, kind: Any, key: str, source: Path) -> Any:
-    wanted = [part for part in typing.get_args(kind) or (kind,) if part is not type(None)][0]
+    wanted = next(part for part in typing.get_args(kind) or (kind,) if part is not type(None))
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
@@ -149,5 +159,7 @@ def _regions_from_toml(value: Any, source: Path) -> Any:
     if isinstance(value, dict):
         return {str(sample): _regions_from_toml(texts, source) for sample, texts in value.items()}
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise InputError(f"{source}: 'roi' must be a list of texts as \"top,left,height,width\", or a table of such lists")
+        raise InputError(
+            f"{source}: 'roi' must be a list of texts as \"top,left,height,width\", or a table of such lists"
+        )
     return tuple(value)

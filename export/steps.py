@@ -16,7 +16,7 @@ from eigenfeatures.eigen.files import write_text
 from eigenfeatures.eigen.memory import available_memory, check_training_memory
 from eigenfeatures.eigen.model_file import Model, load_model, save_model
 from eigenfeatures.eigen.network import build_network
-from eigenfeatures.eigen.preprocessing import fit_preprocessing, sample_statistics
+from eigenfeatures.eigen.preprocessing import fit_preprocessing, operator_named, sample_statistics
 from eigenfeatures.eigen.progress import Track
 from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.eigen.split import TRAIN, VALIDATION, split_slices
@@ -92,8 +92,10 @@ def start(samples_folder: Path, out: Path, settings: Settings, resume: bool, tal
         )
     free = available_memory(device)
     needed = check_training_memory(network, batch, free, 2 if trains_in_bfloat16(device) else 4)
-    talk.say(f"training on '{device.type}' will need about {needed / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free")
-    statistics = sample_statistics(samples, settings.operator, talk.track)
+    talk.say(
+        f"training on '{device.type}' will need about {needed / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free"
+    )
+    statistics = sample_statistics(samples, operator_named(settings.operator), talk.track)
     inputs = hash_inputs(samples, talk.track)
     if resume and (out / "run.toml").is_file():
         check_same_run(out, settings, inputs)
@@ -105,7 +107,7 @@ def start(samples_folder: Path, out: Path, settings: Settings, resume: bool, tal
     return run
 
 
-def open_run(path: Path, **changes: str | int | None) -> tuple[RunFolder, SampleSet, Model]:
+def open_run(path: Path, **changes: Any) -> tuple[RunFolder, SampleSet, Model]:
     """Open the folder of a run whose training is finished.
 
     Settings given in `changes` that are not None take the place of the run's, and
@@ -137,7 +139,9 @@ def train_step(run: Run, talk: Talk) -> Model:
     """Train, and write ``training.csv`` and the model."""
     settings, samples = run.folder.settings, run.samples
     training, validation = run.slices_in(TRAIN), run.slices_in(VALIDATION)
-    preprocessing = fit_preprocessing(settings.operator, settings.normalise, run.statistics, run.split == TRAIN)
+    preprocessing = fit_preprocessing(
+        operator_named(settings.operator), settings.normalise, run.statistics, run.split == TRAIN
+    )
     network = build_network(settings.preset, len(samples.classes), samples.size, settings.seed)
     history = train(
         network,
@@ -150,7 +154,10 @@ def train_step(run: Run, talk: Talk) -> Model:
         checkpoint=run.folder.checkpoint,
         track=talk.track,
     )
-    write_table(run.folder.training, {f.name: [getattr(step, f.name) for step in history] for f in fields(TrainingStep)})
+    write_table(
+        run.folder.training,
+        {f.name: [getattr(step, f.name) for step in history] for f in fields(TrainingStep)},
+    )
     last = history[-1]
     reached = {
         "iterations": last.iteration,

@@ -39,7 +39,9 @@ def read_table(path: Path) -> dict[str, list[str]]:
             header, *rows = csv.reader(file)
         return {name: list(values) for name, values in zip(header, zip(*rows, strict=True), strict=True)}
     except (ValueError, csv.Error) as error:
-        raise InputError(f"{path} is not a table of this project; run the step that writes it again") from error
+        raise InputError(
+            f"{path} is not a table of this project; run the step that writes it again"
+        ) from error
 
 
 def add_columns(path: Path, columns: Columns) -> None:

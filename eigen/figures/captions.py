@@ -16,10 +16,11 @@ CAPTIONS: Mapping[str, Caption] = MappingProxyType(
     {
         "typical_slices": Caption(
             "Typical slices (Fig. 1)",
-            "Each image is one slice of a sample as the instrument recorded it, all on one grey scale on "
-            "which at most 0.5 % of the pixels of an image are clipped at either end. Bright is a high "
-            "electron density; where samples were scanned with different settings, part of what differs "
-            "here is the instrument and not the material.",
+            "Each image is a typical slice of a sample (its mean |∇Y| is the nearest to the median of the "
+            "sample) as the instrument recorded it, all on one grey scale on which at most 0.5 % of the "
+            "pixels of an image are clipped at either end. Bright is a high electron density; where samples "
+            "were scanned with different settings, part of what differs here is the instrument and not the "
+            "material.",
         ),
         "whole_slice_and_sections": Caption(
             "Whole slice, cut-outs and sections (Fig. 2)",

@@ -1,4 +1,4 @@
-"""Features of slices equal those that LAPACK and plain NumPy find, and the stacks open with the right axes."""
+"""Features of slices equal those that LAPACK and plain NumPy find; the stacks have the right axes."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,9 @@ def maps_of(model: Model, slices, layer, resolution):
         return responses(model.network, images, [layer], resolution)[layer].numpy().astype(np.float64)
 
 
-@pytest.mark.parametrize(("layer", "resolution"), [("relu2", "pooled"), ("relu2", "dense"), ("conv2", "pooled")])
+@pytest.mark.parametrize(
+    ("layer", "resolution"), [("relu2", "pooled"), ("relu2", "dense"), ("conv2", "pooled")]
+)
 def test_features_equal_lapack(opened, layer, resolution):
     model, samples = opened
     indices = np.array([3, 20, 40, 41, 60])

@@ -16,13 +16,19 @@ from eigenfeatures.eigen.preprocessing import Preprocessing
 def model():
     network = build_network("small", 2, (40, 44), seed=3).eval()
     network.norm1.running_mean += 0.5
-    return Model(network, ("left", "rechts ü"), Preprocessing("scharr", 4.5, 2.25), {"validation_accuracy": 0.75})
+    return Model(
+        network, ("left", "rechts ü"), Preprocessing("scharr", 4.5, 2.25), {"validation_accuracy": 0.75}
+    )
 
 
 def test_a_saved_model_answers_as_before(model, tmp_path):
     save_model(model, tmp_path)
     found = load_model(tmp_path)
-    assert (found.classes, found.preprocessing, found.training) == (model.classes, model.preprocessing, model.training)
+    assert (found.classes, found.preprocessing, found.training) == (
+        model.classes,
+        model.preprocessing,
+        model.training,
+    )
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 1, 40, 44)).astype(np.float32))
     with torch.inference_mode():
         assert torch.equal(found.network(images), model.network(images))
@@ -40,12 +46,18 @@ def _edit(tmp_path, **changes):
         (lambda folder: (folder / WEIGHTS_FILE).unlink(), "is missing; train a model there first"),
         (lambda folder: (folder / DESCRIPTION_FILE).write_text("{"), "does not describe a model"),
         (lambda folder: (folder / DESCRIPTION_FILE).write_text("[1]"), "does not describe a model"),
-        (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"\x00" * 64), "is damaged or belongs to another"),
+        (
+            lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"\x00" * 64),
+            "is damaged or belongs to another",
+        ),
         (lambda folder: _edit(folder, format=99), "has format 99"),
         (lambda folder: _edit(folder, preset="../evil"), "preset '../evil' is unknown"),
         (lambda folder: _edit(folder, preset="reduced"), "does not hold the weights of 'reduced'"),
         (lambda folder: _edit(folder, size=[10**9, 10**9]), "does not hold the weights of 'small'"),
-        (lambda folder: _edit(folder, preprocessing={"operator": "sobel", "code": "x"}), "does not describe a model"),
+        (
+            lambda folder: _edit(folder, preprocessing={"operator": "sobel", "code": "x"}),
+            "does not describe a model",
+        ),
     ],
 )
 def test_damaged_models_are_refused(model, tmp_path, damage, reason):

@@ -68,5 +68,7 @@ def test_smallest_slices_are_named_and_work(preset, side):
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(InputError, match="preset 'vgg' is unknown; choose one of paper, reduced"):
         build_network("vgg", 2, (64, 64))
-    with pytest.raises(InputError, match="layer 'relu9' is not in the network 'small'; choose one of conv1, relu1"):
+    with pytest.raises(
+        InputError, match="layer 'relu9' is not in the network 'small'; choose one of conv1, relu1"
+    ):
         build_network("small", 2, (64, 64)).check_layer("relu9")

@@ -6,7 +6,12 @@ import torch
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.gradient_layer import StandardizedGradient
-from eigenfeatures.eigen.preprocessing import Preprocessing, fit_preprocessing, sample_statistics
+from eigenfeatures.eigen.preprocessing import (
+    Preprocessing,
+    fit_preprocessing,
+    operator_named,
+    sample_statistics,
+)
 from eigenfeatures.eigen.samples import open_samples
 from eigenfeatures.kernels import OPERATORS, gradient_magnitude
 
@@ -42,7 +47,7 @@ def test_dataset_normalisation_is_that_of_the_training_slices(stacks):
 
 def test_mistakes_are_refused(stacks):
     with pytest.raises(InputError, match="operator 'roberts' is unknown"):
-        Preprocessing("roberts")
+        operator_named("roberts")
     with pytest.raises(InputError, match="give both or neither"):
         Preprocessing("sobel", mean=1.0)
     with open_samples(stacks) as samples:

@@ -79,4 +79,7 @@ def _narrow(module, channels):
     elif isinstance(module, torch.nn.BatchNorm2d):
         module.weight = torch.nn.Parameter(module.weight[:channels].clone())
         module.bias = torch.nn.Parameter(module.bias[:channels].clone())
-        module.running_mean, module.running_var = module.running_mean[:channels], module.running_var[:channels]
+        module.running_mean, module.running_var = (
+            module.running_mean[:channels],
+            module.running_var[:channels],
+        )

@@ -79,7 +79,10 @@ def test_what_cannot_be_split_is_refused(samples, tmp_path):
         split_slices(samples, "specimen", 0)
     with pytest.raises(InputError, match="split 'thirds' is unknown"):
         split_slices(samples, "thirds", 0)
-    with open_samples(write_samples(tmp_path, {"a": [2], "b": [9]})) as few, pytest.raises(InputError, match="too few"):
+    with (
+        open_samples(write_samples(tmp_path, {"a": [2], "b": [9]})) as few,
+        pytest.raises(InputError, match="too few"),
+    ):
         split_slices(few, "block", 0)
 
 

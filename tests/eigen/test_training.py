@@ -37,7 +37,7 @@ def weights(network):
 
 def test_one_step_is_gradient_descent_on_eq_12(data, monkeypatch):
     """w ← w − η (∂J/∂w + λ w) for weights, w ← w − η ∂J/∂w for biases and batch normalisation."""
-    samples, preprocessing, members, held_out = data
+    samples, preprocessing, members, _ = data
     plan = replace(PLAN, iterations=1, augment="none", l2=0.3)
     # Without dropout the gradient can be computed here in another way.
     monkeypatch.setattr(torch.nn.Dropout, "forward", lambda _, images: images)
@@ -55,7 +55,9 @@ def test_one_step_is_gradient_descent_on_eq_12(data, monkeypatch):
         expected = before - plan.learning_rate * (gradient + decay)
         torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
     assert history[0].training_loss == pytest.approx(float(loss.detach()), rel=1e-5)
-    squares = sum(float((p.detach() ** 2).sum()) for n, p in zip(names, parameters, strict=True) if p.ndim > 1)
+    squares = sum(
+        float((p.detach() ** 2).sum()) for n, p in zip(names, parameters, strict=True) if p.ndim > 1
+    )
     assert history[0].penalty == pytest.approx(0.15 * squares, rel=1e-5)
 
 
@@ -74,7 +76,9 @@ def test_validation_is_that_of_the_network_in_evaluation_mode(data):
     with torch.inference_mode():
         logits = network(torch.from_numpy(preprocessing(samples.read(held_out)))[:, None])
     labels = torch.from_numpy(samples.label[held_out])
-    assert history[-1].validation_loss == pytest.approx(float(functional.cross_entropy(logits, labels)), rel=1e-4)
+    assert history[-1].validation_loss == pytest.approx(
+        float(functional.cross_entropy(logits, labels)), rel=1e-4
+    )
     assert history[-1].validation_accuracy == float((logits.argmax(1) == labels).float().mean())
 
 
@@ -89,7 +93,9 @@ def test_each_epoch_visits_a_slice_at_most_once_and_another_order_follows(data, 
 
     monkeypatch.setattr(type(samples), "read", recording)
     fit(data, replace(PLAN, iterations=14))
-    batches = [indices for indices in read if len(indices) == PLAN.batch_size and set(indices) <= set(data[2])]
+    batches = [
+        indices for indices in read if len(indices) == PLAN.batch_size and set(indices) <= set(data[2])
+    ]
     per_epoch = len(data[2]) // PLAN.batch_size
     first, second = (np.concatenate(batches[k * per_epoch :][:per_epoch]) for k in (0, 1))
     assert len(set(first)) == len(first) == len(set(second))
@@ -110,7 +116,7 @@ def test_resumed_training_ends_with_the_same_bits(data, tmp_path, killed_at):
     class Kill(Exception):
         pass
 
-    def killer(items, description, total):
+    def killer(items, _description, _total):
         for count, item in enumerate(items):
             if count == killed_at:
                 raise Kill
@@ -120,7 +126,9 @@ def test_resumed_training_ends_with_the_same_bits(data, tmp_path, killed_at):
         fit(data, checkpoint=checkpoint, track=killer)
     network, resumed = fit(data, checkpoint=checkpoint)
     assert resumed == history
-    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in expected.state_dict().items())
+    assert all(
+        torch.equal(tensor, network.state_dict()[name]) for name, tensor in expected.state_dict().items()
+    )
 
 
 def test_flips_change_the_batches_and_only_flip(data):
@@ -147,7 +155,9 @@ def test_early_stop_ends_when_the_loss_no_longer_falls(data):
 
 
 def test_mistakes_are_refused(data, tmp_path):
-    with pytest.raises(InputError, match=r"batch size 64 is larger than the \d+ slices to train on; use --batch-size"):
+    with pytest.raises(
+        InputError, match=r"batch size 64 is larger than the \d+ slices to train on; use --batch-size"
+    ):
         fit(data, replace(PLAN, batch_size=64))
     with pytest.raises(InputError, match="augment 'rotate' is unknown; choose one of flips, none"):
         fit(data, replace(PLAN, augment="rotate"))

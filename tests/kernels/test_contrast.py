@@ -1,0 +1,44 @@
+"""Contrast of pictures against sorted loops."""
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eigenfeatures.kernels import stretch_contrast
+
+
+@given(
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.sampled_from(("uint8", "int16", "float32", "float64")),
+    st.sampled_from((0.0, 0.01, 0.1, 0.4)),
+    st.integers(0, 1000),
+)
+@settings(deadline=None, derandomize=True, max_examples=60)
+def test_equals_loops(shape, dtype, saturate, seed):
+    image = (np.random.default_rng(seed).random(shape) * 200).astype(dtype)
+    result = stretch_contrast(image, saturate)
+    np.testing.assert_allclose(result, reference.stretch_contrast(image, saturate), atol=1e-5)
+    assert result.dtype == ("float64" if dtype == "float64" else "float32")
+
+
+def test_each_image_has_its_own_range():
+    stack = np.random.default_rng(0).random((2, 2, 20, 20)) * np.arange(1, 5).reshape(2, 2, 1, 1)
+    result = stretch_contrast(stack)
+    for place in np.ndindex(2, 2):
+        np.testing.assert_array_equal(result[place], stretch_contrast(stack[place]))
+        assert (result[place].min(), result[place].max()) == (0, 1)
+
+
+def test_constant_is_black_and_rare_pixels_are_white():
+    np.testing.assert_array_equal(stretch_contrast(np.full((5, 5), 3.0)), 0)
+    sparse = np.zeros((20, 20))
+    sparse[3, 4] = 2
+    np.testing.assert_array_equal(stretch_contrast(sparse), sparse / 2)
+
+
+@pytest.mark.parametrize("saturate", [-0.1, 0.5, float("nan")])
+def test_saturation_out_of_range(saturate):
+    with pytest.raises(ValueError, match="saturate"):
+        stretch_contrast(np.zeros((3, 3)), saturate)

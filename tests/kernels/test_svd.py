@@ -1,0 +1,294 @@
+"""Truncated SVD against LAPACK in float64, over named spectra."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from eigenfeatures.kernels import TruncatedSVD, truncated_svd
+
+TOL = 1e-5
+CHANNELS, HEIGHT, WIDTH = 24, 31, 29
+ORDER = np.arange(CHANNELS)
+
+# Names as in RandLAPACK's tests. Each puts another part of the algorithm to work.
+SPECTRA = {
+    "polynomial": 1 / (1 + ORDER) ** 2.0,
+    "exponential": 0.5**ORDER,
+    "steep": 0.01**ORDER,
+    "clustered": np.where(ORDER < 3, 1 - 1e-7 * ORDER, 0.1),
+    "near": np.where(ORDER < 2, 1 - 1e-3 * ORDER, 0.3),
+    "rank_deficient": np.where(ORDER < 4, 0.7**ORDER, 0),
+    "all_equal": np.ones(CHANNELS),
+    "spiked": np.where(ORDER == 0, 1, 0.05),
+}
+
+
+def with_spectrum(values: NDArray[np.float64], dtype: str = "float64", seed: int = 0) -> NDArray[Any]:
+    """Maps (C, h, w) whose singular values are these."""
+    rng = np.random.default_rng(seed)
+    u, _ = np.linalg.qr(rng.standard_normal((HEIGHT * WIDTH, CHANNELS)))
+    v, _ = np.linalg.qr(rng.standard_normal((CHANNELS, CHANNELS)))
+    return ((v * values) @ u.T).reshape(CHANNELS, HEIGHT, WIDTH).astype(dtype)
+
+
+def rectified(seed: int = 0, shape: tuple[int, int, int] = (CHANNELS, HEIGHT, WIDTH)) -> NDArray[Any]:
+    """Maps as after a ReLU: a common pattern, others' own, many zeros."""
+    rng = np.random.default_rng(seed)
+    channels, height, width = shape
+    common = np.outer(rng.random(channels), rng.random(height * width))
+    own = rng.standard_normal((channels, height * width))
+    return np.maximum(common + 0.5 * own - 0.2, 0).reshape(shape).astype(np.float32)
+
+
+def sine(vector: NDArray[Any], other: NDArray[Any]) -> float:
+    """Sine of the angle between two unit vectors, whatever their signs."""
+    a, b = vector.ravel().astype(np.float64), other.ravel().astype(np.float64)
+    return float(np.linalg.norm(a - (a @ b) * b))
+
+
+def measured(maps: NDArray[Any], svd: TruncatedSVD) -> tuple[float, float]:
+    """The residual and the loss of orthonormality of a result, from their definitions."""
+    x = maps.reshape(len(maps), -1).T.astype(np.float64)
+    u = svd.u.reshape(len(svd.s), -1).T.astype(np.float64)
+    v = svd.v.T
+    along = np.linalg.norm(x @ v - u * svd.s, axis=0)
+    across = np.linalg.norm(x.T @ u - v * svd.s, axis=0)[svd.s > 0]
+    kept = u[:, svd.s > 0]
+    loss = max(
+        np.abs(kept.T @ kept - np.eye(kept.shape[1])).max(), np.abs(v.T @ v - np.eye(len(svd.s))).max()
+    )
+    return float(max(along.max(), across.max()) / svd.s[0]), float(loss)
+
+
+@pytest.mark.parametrize("rank", [1, 8])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_contract_on_every_spectrum(name, dtype, rank):
+    maps = with_spectrum(SPECTRA[name], dtype)
+    svd = truncated_svd(maps, rank)
+    u, s, v = reference.singular_triplets(maps)
+    residual, loss = measured(maps, svd)
+    assert residual <= TOL
+    assert svd.residual == pytest.approx(residual, abs=2e-7)
+    assert loss <= 10 * TOL
+    np.testing.assert_allclose(svd.s, s[:rank], atol=TOL)
+    assert svd.energy == pytest.approx(np.sum(s**2), rel=1e-12)
+    for i in range(rank):
+        gap = min(abs(s[i] - s[k]) for k in (i - 1, i + 1) if k >= 0)
+        if gap > 0.1 * s[0]:
+            assert sine(svd.u[i], u[i]) <= 1e-4
+            assert sine(svd.v[i], v[i]) <= 1e-4
+
+
+def test_a_wrong_answer_is_seen():
+    """The negative control: a vector off by 10⁻³ fails each check that the others rest on."""
+    maps = with_spectrum(SPECTRA["near"])
+    svd = truncated_svd(maps)
+    _, _, v = reference.singular_triplets(maps)
+    wrong = np.cos(1e-3) * svd.v + np.sin(1e-3) * v[3]
+    left = wrong @ maps.reshape(CHANNELS, -1)
+    size = np.linalg.norm(left)
+    off = TruncatedSVD(
+        left.reshape(1, HEIGHT, WIDTH) / size,
+        np.array([size]),
+        wrong,
+        svd.residual,
+        svd.passes,
+        svd.method,
+        svd.energy,
+    )
+    assert measured(maps, off)[0] > 10 * TOL
+    assert sine(off.v[0], svd.v[0]) > 1e-4
+    assert sine(off.u[0], svd.u[0]) > 1e-4
+
+
+@given(
+    st.tuples(st.integers(1, 12), st.integers(1, 6), st.integers(1, 6)),
+    st.sampled_from(("float32", "float64", ">f4", "uint8", "int16")),
+    st.integers(1, 12),
+    st.integers(0, 1000),
+    st.booleans(),
+)
+@settings(deadline=None, derandomize=True, max_examples=120)
+def test_contract_on_any_shape(shape, dtype, rank, seed, center):
+    """C = 1, n = 1, n < C and few distinct values, hence exact ties and lost rank."""
+    rank = min(rank, shape[0], shape[1] * shape[2])
+    maps = np.random.default_rng(seed).integers(0, 3, shape).astype(dtype)
+    before = maps.copy()
+    svd = truncated_svd(maps, rank, center=center)
+    np.testing.assert_array_equal(maps, before)
+    wide = maps.astype(np.float64)
+    if center:
+        wide -= wide.mean(axis=(1, 2), keepdims=True)
+    _, s, _ = reference.singular_triplets(wide)
+    if s[0] < 1e-12:
+        assert svd.method == "zero"
+        return
+    residual, loss = measured(wide, svd)
+    assert residual <= TOL
+    assert loss <= 10 * TOL
+    np.testing.assert_allclose(svd.s, s[:rank], atol=TOL * s[0])
+    assert svd.energy == pytest.approx(np.sum(s**2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_scale_changes_nothing_else(scale, dtype):
+    maps = rectified().astype(dtype)
+    plain, scaled = truncated_svd(maps, 3), truncated_svd(maps * np.dtype(dtype).type(scale), 3)
+    np.testing.assert_allclose(scaled.s, plain.s * scale, rtol=1e-6)
+    np.testing.assert_allclose(scaled.energy, plain.energy * scale**2, rtol=1e-6)
+    np.testing.assert_allclose(scaled.u, plain.u, atol=1e-5)
+    assert scaled.residual <= TOL
+
+
+def test_subnormal_responses():
+    maps = rectified()
+    svd = truncated_svd((maps.astype(np.float64) * 1e-42).astype(np.float32))
+    assert svd.residual <= TOL
+    assert svd.s[0] > 0
+
+
+def test_method_follows_the_spectrum():
+    assert truncated_svd(with_spectrum(SPECTRA["spiked"])).method == "lanczos"
+    assert truncated_svd(with_spectrum(SPECTRA["all_equal"])).method == "gram"
+    assert truncated_svd(with_spectrum(SPECTRA["spiked"]), max_passes=0).method == "gram"
+    assert truncated_svd(with_spectrum(SPECTRA["steep"]), 8).method == "svd"
+    assert truncated_svd(np.ones((9, 2, 2))).method == "svd"
+    assert truncated_svd(np.zeros((9, 20, 20))).method == "zero"
+
+
+def test_float32_falls_back_to_a_float64_gram_matrix():
+    """Small singular values: products in float32 would give them a wrong left vector."""
+    svd = truncated_svd(with_spectrum(SPECTRA["polynomial"] ** 2, "float32"), 8)
+    assert (svd.method, svd.passes) == ("gram", 2)
+    assert svd.residual <= TOL
+
+
+def test_start_at_a_singular_vector_that_does_not_lead():
+    """Where two singular values cross along a stack, the neighbour's vector is the wrong one."""
+    maps = with_spectrum(np.where(ORDER < 2, 1 - 0.05 * ORDER, 0.1), "float32")
+    u, _, v = reference.singular_triplets(maps)
+    assert sine(truncated_svd(maps, start=v[1]).u[0], u[0]) <= 1e-4
+
+
+def test_warm_start_saves_passes():
+    maps = rectified()
+    cold = truncated_svd(maps)
+    warm = truncated_svd(maps, start=cold.v[0] + 1e-3 * np.cos(ORDER))
+    assert cold.method == warm.method == "lanczos"
+    assert warm.passes < cold.passes
+    stack = truncated_svd(np.stack([maps, maps * np.float32(1.01)]))
+    assert stack.passes[0] == cold.passes
+    assert stack.passes[1] < cold.passes
+
+
+def test_same_seed_same_bits_and_other_seed_same_answer():
+    maps = rectified()
+    first, again, other = (truncated_svd(maps, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.u, again.u)
+    np.testing.assert_array_equal(first.v, again.v)
+    np.testing.assert_allclose(first.u, other.u, atol=1e-5)
+
+
+def test_stack_is_its_slices():
+    stack = np.stack([rectified(seed) for seed in range(6)]).reshape(2, 3, CHANNELS, HEIGHT, WIDTH)
+    svd = truncated_svd(stack, 2)
+    for place in np.ndindex(2, 3):
+        alone = truncated_svd(stack[place], 2)
+        for name in ("u", "s", "v", "residual", "passes", "method", "energy"):
+            np.testing.assert_array_equal(getattr(svd, name)[place], getattr(alone, name))
+
+
+def test_empty_stack():
+    svd = truncated_svd(np.empty((0, 5, 4, 3), np.float32), 2)
+    assert (svd.u.shape, svd.s.shape, svd.v.shape) == ((0, 2, 4, 3), (0, 2), (0, 2, 5))
+    assert svd.method.shape == svd.residual.shape == (0,)
+
+
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_zero_and_invalid_slices_harm_no_others(bad, rank):
+    stack = np.stack([rectified(0), rectified(1), rectified(2)])
+    if bad == 0:
+        stack[1] = 0
+    else:
+        stack[1, 3, 4, 5] = bad
+    svd = truncated_svd(stack, rank)
+    expected = truncated_svd(stack[[0, 2]], rank)
+    for name in ("u", "s", "v", "residual", "energy"):
+        values = getattr(svd, name)
+        np.testing.assert_array_equal(values[1], np.full_like(values[1], 0 if bad == 0 else np.nan))
+        np.testing.assert_array_equal(values[[0, 2]], getattr(expected, name))
+    assert svd.method[1] == ("zero" if bad == 0 else "invalid")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sign_after_a_relu(seed):
+    """Perron–Frobenius: the first pair of vectors of X ≥ 0 is at least 0."""
+    svd = truncated_svd(rectified(seed), 3)
+    assert svd.u[0].min() >= -1e-5
+    assert svd.v[0].min() >= -1e-5
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+def test_sign_otherwise_follows_the_data(rank):
+    maps = with_spectrum(SPECTRA["exponential"])
+    svd, opposite = truncated_svd(maps, rank), truncated_svd(-maps, rank)
+    weight = (svd.v * np.abs(svd.v)).sum(axis=-1) + (svd.u * np.abs(svd.u)).sum(axis=(-2, -1))
+    assert (weight > 0).all()
+    # −X = u s (−v) = (−u) s v: one of the two vectors turns, never both.
+    for i in range(rank):
+        turned = np.sign([np.sum(svd.u[i] * opposite.u[i]), svd.v[i] @ opposite.v[i]])
+        assert turned.prod() == -1
+
+
+def test_permuted_channels_and_mirrored_maps():
+    maps = rectified()
+    svd = truncated_svd(maps)
+    order = np.random.default_rng(0).permutation(CHANNELS)
+    permuted = truncated_svd(maps[order])
+    np.testing.assert_allclose(permuted.u, svd.u, atol=1e-5)
+    np.testing.assert_allclose(permuted.v[0], svd.v[0][order], atol=1e-5)
+    for axis in (-1, -2):
+        np.testing.assert_allclose(truncated_svd(np.flip(maps, axis)).u, np.flip(svd.u, axis), atol=1e-5)
+
+
+def test_centred_constant_maps_are_zero():
+    constant = np.full((3, 4, 5), 0.1) * np.arange(1, 4).reshape(3, 1, 1)
+    assert truncated_svd(constant, center=True).method == "zero"
+
+
+def test_many_tiles():
+    """More pixels than one tile and one chunk, and a rest of channels beside the unrolled four."""
+    maps = rectified(shape=(7, 70, 61))
+    for rank in (1, 7):
+        svd = truncated_svd(maps, rank)
+        u, s, _ = reference.singular_triplets(maps)
+        np.testing.assert_allclose(svd.s, s[:rank], rtol=1e-5)
+        assert sine(svd.u[0], u[0]) <= 1e-4
+        assert svd.residual == pytest.approx(measured(maps, svd)[0], abs=2e-7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rank": 0}, "rank 0 is out of range; give 1 to 4"),
+        ({"rank": 5}, "rank 5"),
+        ({"tol": 1e-7}, "tol 1e-07"),
+        ({"tol": float("nan")}, "tol nan"),
+        ({"seed": -1}, "seed -1"),
+        ({"max_passes": -1}, "max_passes -1"),
+        ({"start": [0, 0, 0, 0]}, "start must be 4"),
+        ({"start": [1, 2]}, "start must be 4"),
+        ({"start": [1, 2, 3, np.nan]}, "start must be 4"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        truncated_svd(np.ones((4, 3, 3), np.float32), **arguments)
