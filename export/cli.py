@@ -49,9 +49,7 @@ def run(
 @app.command()
 @reports
 @with_settings
-def stats(
-    samples: SAMPLES, out: OUT, *, settings: Settings
-) -> Values:
+def stats(samples: SAMPLES, out: OUT, *, settings: Settings) -> Values:
     """Measure every slice: its mean and the mean of its gradient magnitude.
 
     Example: eigenfeatures stats stacks/ --out run1 --operator scharr
@@ -117,7 +115,6 @@ def infer(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the predictions of other stacks.")
     ] = None,
-    *,
 ) -> Values:
     """Classify every slice with model.onnx through ONNX Runtime.
 

@@ -68,7 +68,7 @@ class Classifier:
         if samples.classes != self.classes:
             raise InputError(
                 f"{samples.root} holds the samples {', '.join(samples.classes)}, but the model was "
-                f"made for {', '.join(self.classes)}; use the folder that it was trained on or train a model for this one"
+                f"made for {', '.join(self.classes)}; use the samples that it was trained on or train a model"
             )
         if list(samples.size) != self.metadata["size"]:
             raise InputError(

@@ -126,8 +126,8 @@ def open_run(path: Path, **changes: Any) -> tuple[RunFolder, SampleSet, Model]:
     samples = folder.open_samples()
     if samples.classes != model.classes or samples.size != model.network.size:
         raise InputError(
-            f"{folder.samples} holds {', '.join(samples.classes)} at {samples.size[0]}×{samples.size[1]} pixels, but "
-            f"the model in {path} was made for {', '.join(model.classes)} at "
+            f"{folder.samples} holds {', '.join(samples.classes)} at {samples.size[0]}×{samples.size[1]} pixels, "
+            f"but the model in {path} was made for {', '.join(model.classes)} at "
             f"{model.network.size[0]}×{model.network.size[1]}"
         )
     if changed:

@@ -53,7 +53,7 @@ def finished_run(stacks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
-def quick_settings(**changes: object) -> "Settings":
+def quick_settings(**changes: object) -> Settings:
     """Settings of a run that takes seconds."""
     from eigenfeatures.export.settings import Settings
 

@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+import scipy.ndimage
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from eigenfeatures.kernels import TruncatedSVD, truncated_svd
+from eigenfeatures.kernels import TruncatedSVD, standardized_gradient, truncated_svd
 
 TOL = 1e-5
 CHANNELS, HEIGHT, WIDTH = 24, 31, 29
@@ -179,11 +181,11 @@ def test_start_at_a_singular_vector_that_does_not_lead():
 
 def test_warm_start_saves_passes():
     maps = rectified()
-    cold = truncated_svd(maps)
-    warm = truncated_svd(maps, start=cold.v[0] + 1e-3 * np.cos(ORDER))
+    cold = truncated_svd(maps, max_passes=20)
+    warm = truncated_svd(maps, start=cold.v[0] + 1e-3 * np.cos(ORDER), max_passes=20)
     assert cold.method == warm.method == "lanczos"
     assert warm.passes < cold.passes
-    stack = truncated_svd(np.stack([maps, maps * np.float32(1.01)]))
+    stack = truncated_svd(np.stack([maps, maps * np.float32(1.01)]), max_passes=20)
     assert stack.passes[0] == cold.passes
     assert stack.passes[1] < cold.passes
 
@@ -292,3 +294,21 @@ def test_many_tiles():
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         truncated_svd(np.ones((4, 3, 3), np.float32), **arguments)
+
+
+def test_responses_to_real_ct(ct_data):
+    """Random filters on |∇Y| of real slices, then a ReLU: the shape of what the network gives."""
+    filters = np.random.default_rng(0).standard_normal((32, 5, 5))
+    files = sorted((ct_data / "polymer").iterdir())[40:80:10]
+    images = standardized_gradient(np.stack([tifffile.imread(file) for file in files]))
+    stack = np.array([[scipy.ndimage.correlate(y, f, mode="constant") for f in filters] for y in images])
+    stack = np.maximum(stack, 0).astype(np.float32)
+    one, eight = truncated_svd(stack, max_passes=20), truncated_svd(stack, 8)
+    for k, maps in enumerate(stack):
+        u, s, v = reference.singular_triplets(maps)
+        assert one.method[k] == "lanczos"
+        for svd in (one, eight):
+            assert svd.residual[k] <= TOL
+            assert sine(svd.u[k, 0], u[0]) <= 1e-4
+            assert sine(svd.v[k, 0], v[0]) <= 1e-4
+        np.testing.assert_allclose(eight.s[k], s[:8], atol=TOL * s[0])
