@@ -36,7 +36,7 @@ class _Block:
 # the channels of the first two halved.
 _PAPER = (_Block(128, 3), _Block(128, 5), _Block(64, 7), _Block(64, 9), _Block(64, 11))
 _REDUCED = (_Block(64, 3), _Block(64, 5), _Block(64, 7), _Block(64, 9))
-_SMALL = (_Block(16, 3), _Block(16, 5), _Block(16, 7))
+_SMALL = (_Block(16, 3), _Block(16, 5), _Block(16, 7), _Block(16, 9), _Block(16, 11))
 
 # Krizhevsky, Sutskever, Hinton 2012, for one channel. Batch normalisation stands
 # in place of local response normalisation, without which 70 iterations from

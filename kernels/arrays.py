@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-# What the loops are compiled for; other integers and half precision widen to the next that holds them.
+# What the loops are compiled for, and to which of these the other types widen without loss
+# (integers beyond 53 bits are rounded).
 _LOOP_DTYPES = {
-    "i1": np.int16,
+    "i1": np.float32,
     "u1": np.uint8,
-    "i2": np.int16,
+    "i2": np.float32,
     "u2": np.uint16,
     "i4": np.float64,
     "u4": np.float64,
@@ -36,7 +37,7 @@ def loop_input(array: ArrayLike, name: str, trailing: int) -> NDArray[Any]:
     Returns
     -------
     numpy.ndarray
-        uint8, uint16, int16, float32 or float64. A view wherever the layout allows it.
+        uint8, uint16, float32 or float64. A view wherever the layout allows it.
         It is marked read-only so that no loop can change a caller's data, and so that
         each loop is compiled for one kind of array.
 

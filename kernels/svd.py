@@ -32,7 +32,8 @@ class TruncatedSVD:
         ``"lanczos"``, ``"gram"``, ``"svd"``, ``"zero"`` (no response at all) or ``"invalid"``
         (NaN or infinity in the slice), ``(...)``.
     energy
-        ``‖X‖²_F`` of shape ``(...)``, float64: ``s[..., 0]**2 / energy`` is the share of the eigenfeature.
+        ``‖X‖²_F`` of shape ``(...)``, float64: ``s[..., 0]**2 / energy`` is the eigenfeature's share.
+        Infinite where the squares exceed float64.
     """
 
     u: NDArray[Any]

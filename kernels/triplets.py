@@ -73,7 +73,9 @@ def decompose(
         method, passes = "svd", passes + 1
         s, v, residual = _lapack(x, u)
     _orient(u, v, nonnegative)
-    return Triplets(np.ldexp(s, exponent), v, residual, passes, method, float(np.ldexp(energy, 2 * exponent)))
+    with np.errstate(over="ignore"):
+        energy = float(np.ldexp(energy, 2 * exponent))
+    return Triplets(np.ldexp(s, exponent), v, residual, passes, method, energy)
 
 
 def _survey(x: NDArray[Any]) -> tuple[float, bool]:

@@ -28,7 +28,8 @@ def test_too_few_axes_or_no_pixels_are_refused():
 @pytest.mark.parametrize(
     ("given", "widened"),
     [
-        ("int8", "int16"),
+        ("int8", "float32"),
+        ("int16", "float32"),
         ("uint32", "float64"),
         ("int64", "float64"),
         ("float16", "float32"),

@@ -48,7 +48,7 @@ def odd_images(draw: st.DrawFn) -> NDArray[Any]:
 
 
 @given(odd_images(), st.sampled_from(OPERATORS))
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=80)
 def test_equals_loops_for_any_layout(image, operator):
     before = image.copy()
     for result, expected in zip(gradient(image, operator), reference.gradient(image, operator), strict=True):
