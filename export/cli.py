@@ -1,5 +1,6 @@
 """The command ``eigenfeatures``."""
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,6 @@ from eigenfeatures.export.settings import Settings
 
 app = typer.Typer(
     help="What makes these X-ray CT samples different? From slices to a classifier and its eigenfeatures.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
 )
@@ -55,10 +55,9 @@ def stats(samples: SAMPLES, out: OUT, *, settings: Settings) -> Values:
     Example: eigenfeatures stats stacks/ --out run1 --operator scharr
     """
     from eigenfeatures.export.pipeline import summary
-    from eigenfeatures.export.steps import start
+    from eigenfeatures.export.steps import measure
 
-    started = start(samples, out, settings, False, terminal_talk())
-    return summary(started.folder)
+    return summary(measure(samples, out, settings, terminal_talk()).folder)
 
 
 @app.command()
@@ -184,9 +183,9 @@ def report(
 def demo(
     out: OUT = Path("eigenfeatures-demo"),
     *,
-    slices: Annotated[int, typer.Option(help="Slices a sample.", min=10)] = 40,
+    slices: Annotated[int, typer.Option(help="Slices a sample.", min=10)] = 64,
     size: Annotated[int, typer.Option(help="Side of a slice in pixels.", min=32)] = 96,
-    iterations: Annotated[int, typer.Option(help="Training iterations.", min=1)] = 40,
+    iterations: Annotated[int, typer.Option(help="Training iterations.", min=1)] = 100,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.", min=0)] = 0,
 ) -> Values:
     """Make four synthetic samples and do the main job on them.
@@ -222,22 +221,22 @@ def phantom(
 
 def main() -> None:
     """Run the command; exit with 0, with 2 for a user's mistake, with 1 for any other failure."""
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] or ["--help"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal knows σ
     try:
         code = app(arguments, standalone_mode=False)
     except (InputError, typer.TyperException) as error:
         code = _fail(error, 2, arguments)
-    except (KeyboardInterrupt, typer.Abort) as error:
-        code = _fail(
-            InterruptedError("interrupted; 'run' and 'train' continue with --resume"), 1, arguments, error
-        )
     except Exception as error:  # the last resort, so that no user meets a traceback
         code = _fail(error, 1, arguments)
     sys.exit(code)
 
 
-def _fail(error: Exception, code: int, arguments: list[str], cause: BaseException | None = None) -> int:
+def _fail(error: Exception, code: int, arguments: list[str]) -> int:
     if "--debug" in arguments:
-        raise error from cause
-    print_error(str(error) or type(error).__name__)
+        raise error
+    # Typer's own text of an error leaves out which option or argument it is about.
+    text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+    print_error(text or type(error).__name__)
     return code

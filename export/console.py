@@ -41,7 +41,7 @@ def terminal_talk() -> Talk:
 
 def print_json(values: Mapping[str, Any]) -> None:
     """Print one JSON object on standard output."""
-    json.dump(values, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    json.dump(values, sys.stdout, indent=2, default=str)
     sys.stdout.write("\n")
 
 

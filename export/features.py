@@ -75,7 +75,8 @@ def voxel_size(folder: RunFolder, samples: SampleSet) -> VoxelSize | None:
 
 
 def _stack_name(specimen: Specimen) -> str:
-    return specimen.sample if specimen.name == specimen.sample else f"{specimen.sample}-{specimen.name}"
+    """Give the stacks of several specimens a folder, where no other sample's can be."""
+    return specimen.name if specimen.source == specimen.sample else f"{specimen.sample}/{specimen.name}"
 
 
 def _vectors(

@@ -30,7 +30,11 @@ def reports(command: Callable[..., Values]) -> Callable[..., None]:
 
     def reporting(*, json: bool, **given: Any) -> None:
         del given["debug"]
-        values = command(**given)
+        try:
+            values = command(**given)
+        except KeyboardInterrupt as stop:
+            # Typer would end with exit code 130 and not a word.
+            raise InterruptedError("interrupted; 'run' and 'train' continue with --resume") from stop
         if json:
             print_json(values)
         else:
@@ -71,6 +75,8 @@ def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -1,12 +1,12 @@
 """Whole jobs made of steps: the main run, the demonstration, other stacks."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import write_text
 from eigenfeatures.eigen.model_file import load_model
 from eigenfeatures.eigen.phantom import EPOXY_LIKE, TEN_PERCENT_APART, make_phantom
@@ -15,7 +15,7 @@ from eigenfeatures.eigen.split import VALIDATION
 from eigenfeatures.export.features import features_step
 from eigenfeatures.export.metrics import classification_metrics
 from eigenfeatures.export.report import report_step
-from eigenfeatures.export.run_folder import RunFolder
+from eigenfeatures.export.run_folder import RunFolder, check_empty
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.steps import (
     Talk,
@@ -56,15 +56,15 @@ def complete_run(samples: Path, out: Path, settings: Settings, resume: bool, tal
 
 def demonstrate(out: Path, slices: int, size: int, iterations: int, seed: int, talk: Talk) -> RunFolder:
     """Make a phantom below `out` and do the main job on it with the small network."""
+    check_empty(out)
     stacks = out / "samples"
     talk.say("making four synthetic samples (a phantom, no measured data)")
     make_phantom(stacks, slices=slices, size=size, seed=seed, track=talk.track)
     settings = Settings(
         preset="small",
         iterations=iterations,
-        batch_size=min(16, slices),
-        learning_rate=0.05,
-        l2=0.01,
+        batch_size=min(32, slices),
+        learning_rate=0.02,
         seed=seed,
     )
     return complete_run(stacks, out / "run", settings, False, talk)
@@ -72,6 +72,7 @@ def demonstrate(out: Path, slices: int, size: int, iterations: int, seed: int, t
 
 def synthesise(folder: Path, slices: int, size: int, hard: bool, seed: int, talk: Talk) -> dict[str, Any]:
     """Make a phantom; return where it is and how many slices it has."""
+    check_empty(folder)
     materials = TEN_PERCENT_APART if hard else EPOXY_LIKE
     make_phantom(folder, materials, slices=slices, size=size, seed=seed, track=talk.track)
     return {"samples": str(folder), "slices": slices * len(materials)}
@@ -90,8 +91,7 @@ def infer_others(run: Path, samples_folder: Path, out: Path, talk: Talk) -> dict
     InputError
         When the stacks have other classes or sizes than the model, or `out` is in use.
     """
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty; choose another folder for --out")
+    check_empty(out)
     folder = RunFolder.open(run)
     with open_samples(samples_folder, size=folder.settings.size, regions=folder.settings.regions) as samples:
         predicted, columns = predict(folder.onnx, samples, folder.settings.device, talk)
@@ -121,9 +121,14 @@ def summary(folder: RunFolder) -> dict[str, Any]:
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
         facts["validation accuracy"] = metrics[VALIDATION]["accuracy"]
     if "residual" in table:
-        facts["median σ₂/σ₁"] = float(np.nanmedian(numbers(table["sigma2_over_sigma1"])))
-        facts["median σ₁²/‖X‖²"] = float(np.nanmedian(numbers(table["energy1"])))
+        facts["median σ₂/σ₁"] = _median(table["sigma2_over_sigma1"])
+        facts["median σ₁²/‖X‖²"] = _median(table["energy1"])
         facts["flagged slices"] = sum(bool(flag) for flag in table["flag"])
     if folder.report.is_file():
         facts["report"] = str(folder.report)
     return facts
+
+
+def _median(cells: Sequence[str]) -> float | None:
+    """Return the median of the cells that are not empty, None where all are."""
+    return float(np.median(numbers(list(filter(None, cells))))) if any(cells) else None

@@ -93,6 +93,13 @@ class RunFolder:
         """Whether its training is finished."""
         return (self.path / DESCRIPTION_FILE).is_file()
 
+    def remove_leftovers(self) -> None:
+        """Remove what a killed run was writing (see `atomic_path`), and a checkpoint that is done with."""
+        for file in self.path.rglob(".*.????????.*"):
+            file.unlink()
+        if self.has_model:
+            self.checkpoint.unlink(missing_ok=True)
+
     def open_samples(self) -> SampleSet:
         """Open the stacks as this run cut them."""
         return open_samples(self.samples, size=self.settings.size, regions=self.settings.regions)
@@ -140,6 +147,18 @@ class RunFolder:
             ) from error
 
 
+def check_empty(path: Path) -> None:
+    """Refuse an output folder that holds anything.
+
+    Raises
+    ------
+    InputError
+        Also when it can't be made, since a file is in its way.
+    """
+    if not _is_free(path):
+        raise InputError(f"{path} is not empty; choose another folder")
+
+
 def check_vacant(path: Path, resume: bool) -> None:
     """Refuse an output folder whose content a new run would mix with.
 
@@ -150,9 +169,7 @@ def check_vacant(path: Path, resume: bool) -> None:
     InputError
         When it holds other files, or a run that is not to be resumed.
     """
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; give a folder for --out")
-    if not path.is_dir() or not any(path.iterdir()):
+    if _is_free(path):
         return
     if not (path / "run.toml").is_file():
         raise InputError(f"{path} is not empty and holds no run; choose another folder for --out")
@@ -161,6 +178,28 @@ def check_vacant(path: Path, resume: bool) -> None:
         raise InputError(
             f"{path} holds another run; add --resume to continue it, or choose another folder for --out"
         )
+
+
+def _is_free(path: Path) -> bool:
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise InputError(f"{nearest} is a file; choose another folder")
+    return nearest != path or not any(path.iterdir())
+
+
+def check_same_inputs(run: RunFolder, inputs: dict[str, str]) -> None:
+    """Refuse to go on with a run when its stacks are no longer what they were.
+
+    Raises
+    ------
+    InputError
+        With the first file that differs.
+    """
+    for name in sorted({*run.inputs, *inputs}):
+        if run.inputs.get(name) != inputs.get(name):
+            raise InputError(
+                f"{run.path} was made from other data ({name} differs); start a new run in another folder"
+            )
 
 
 def check_same_run(path: Path, settings: Settings, inputs: dict[str, str]) -> None:
@@ -172,11 +211,7 @@ def check_same_run(path: Path, settings: Settings, inputs: dict[str, str]) -> No
         With the first setting or file that differs.
     """
     found = RunFolder.open(path)
-    for name in sorted({*found.inputs, *inputs}):
-        if found.inputs.get(name) != inputs.get(name):
-            raise InputError(
-                f"{path} was made from other data ({name} differs); choose another folder for --out"
-            )
+    check_same_inputs(found, inputs)
     before, now = found.settings.to_toml(), settings.to_toml()
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):

@@ -1,5 +1,6 @@
 """All settings of a run, defined once: for the command line, the TOML file and ``run.toml``."""
 
+import math
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -139,10 +140,11 @@ def _check(name: str, value: Any, rule: Mapping[str, Any]) -> None:
         raise InputError(f"{option} '{value}' is unknown; choose one of {', '.join(rule['choices'])}")
     if value is None:
         return
-    # Written so that NaN fails too.
-    if rule["minimum"] is not None and not value >= rule["minimum"]:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{option} is {value}; give a finite number")
+    if rule["minimum"] is not None and value < rule["minimum"]:
         raise InputError(f"{option} is {value}; give at least {rule['minimum']:g}")
-    if rule["maximum"] is not None and not value <= rule["maximum"]:
+    if rule["maximum"] is not None and value > rule["maximum"]:
         raise InputError(f"{option} is {value}; give at most {rule['maximum']:g}")
 
 

@@ -17,14 +17,20 @@ from eigenfeatures.eigen.memory import available_memory, check_training_memory
 from eigenfeatures.eigen.model_file import Model, load_model, save_model
 from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.preprocessing import fit_preprocessing, operator_named, sample_statistics
-from eigenfeatures.eigen.progress import Track
+from eigenfeatures.eigen.progress import Track, silent
 from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.eigen.split import TRAIN, VALIDATION, split_slices
 from eigenfeatures.eigen.training import TrainingStep, train
 from eigenfeatures.export.inference import Classifier, classify
 from eigenfeatures.export.metrics import classification_metrics
 from eigenfeatures.export.onnx_model import ExportCheck, export_onnx
-from eigenfeatures.export.run_folder import RunFolder, check_same_run, check_vacant, hash_inputs
+from eigenfeatures.export.run_folder import (
+    RunFolder,
+    check_same_inputs,
+    check_same_run,
+    check_vacant,
+    hash_inputs,
+)
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.tables import Columns, add_columns, read_table, write_table
 from eigenfeatures.kernels import SliceStatistics
@@ -66,41 +72,69 @@ class Run:
         return np.flatnonzero(self.split == part)
 
 
-def start(samples_folder: Path, out: Path, settings: Settings, resume: bool, talk: Talk) -> Run:
-    """Check everything that can be checked, read every slice once, then make the folder.
-
-    Nothing is written unless all slices can be read and the settings fit them.
+def measure(samples_folder: Path, out: Path, settings: Settings, talk: Talk) -> Run:
+    """Read every slice once, and write its statistics into a folder for a later training.
 
     Raises
     ------
     InputError
-        For any mistake in the stacks, the settings or the folder.
+        For any mistake in the stacks or the folder; nothing is written then.
     """
+    samples, split = _open_and_split(samples_folder, out, settings, False, talk)
+    return _measure(samples, split, out, settings, False, talk)
+
+
+def start(samples_folder: Path, out: Path, settings: Settings, resume: bool, talk: Talk) -> Run:
+    """Do what `measure` does, once it is sure that the training fits the slices and the memory.
+
+    Raises
+    ------
+    InputError
+        For any mistake in the stacks, the settings or the folder; nothing is written then.
+    """
+    samples, split = _open_and_split(samples_folder, out, settings, resume, talk)
+    _check_training(samples, split, settings, talk)
+    return _measure(samples, split, out, settings, resume, talk)
+
+
+def _open_and_split(
+    samples_folder: Path, out: Path, settings: Settings, resume: bool, talk: Talk
+) -> tuple[SampleSet, NDArray[np.str_]]:
     check_vacant(out, resume)
     samples = open_samples(samples_folder, size=settings.size, regions=settings.regions)
     for note in samples.notes:
         talk.say(note)
+    return samples, split_slices(samples, settings.split, settings.seed)
+
+
+def _check_training(samples: SampleSet, split: NDArray[np.str_], settings: Settings, talk: Talk) -> None:
     network = build_network(settings.preset, len(samples.classes), samples.size)
     network.check_layer(settings.layer)
-    split = split_slices(samples, settings.split, settings.seed)
-    device = choose_device(settings.device)
     batch, training = settings.plan.batch_size, int(np.sum(split == TRAIN))
     if batch > training:
         raise InputError(
             f"batch size {batch} is larger than the {training} slices to train on; "
             f"use --batch-size {max(1, training // 2)} or less"
         )
+    device = choose_device(settings.device)
     free = available_memory(device)
     needed = check_training_memory(network, batch, free, 2 if trains_in_bfloat16(device) else 4)
     talk.say(
         f"training on '{device.type}' will need about {needed / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free"
     )
+
+
+def _measure(
+    samples: SampleSet, split: NDArray[np.str_], out: Path, settings: Settings, resume: bool, talk: Talk
+) -> Run:
+    """Write nothing unless all slices can be read and belong to the run that is resumed."""
     statistics = sample_statistics(samples, operator_named(settings.operator), talk.track)
     inputs = hash_inputs(samples, talk.track)
-    if resume and (out / "run.toml").is_file():
-        check_same_run(out, settings, inputs)
-    folder = RunFolder(out.absolute(), samples_folder.absolute(), settings, inputs)
+    folder = RunFolder(out.absolute(), samples.root.absolute(), settings, inputs)
     run = Run(folder, samples, split, statistics)
+    if resume and folder.record.is_file():
+        check_same_run(out, settings, inputs)
+        folder.remove_leftovers()
     if not (resume and folder.slices.is_file()):
         folder.write_record()
         write_table(folder.slices, _first_columns(run))
@@ -116,7 +150,7 @@ def open_run(path: Path, **changes: Any) -> tuple[RunFolder, SampleSet, Model]:
     Raises
     ------
     InputError
-        When there is none, or its stacks are gone or no longer fit the model.
+        When there is none, or its stacks are gone or not what they were.
     """
     folder = RunFolder.open(path)
     model = load_model(folder.path)
@@ -124,11 +158,11 @@ def open_run(path: Path, **changes: Any) -> tuple[RunFolder, SampleSet, Model]:
     folder = replace(folder, settings=replace(folder.settings, **changed))
     model.network.check_layer(folder.settings.layer)
     samples = folder.open_samples()
+    check_same_inputs(folder, hash_inputs(samples, silent))
     if samples.classes != model.classes or samples.size != model.network.size:
         raise InputError(
-            f"{folder.samples} holds {', '.join(samples.classes)} at {samples.size[0]}×{samples.size[1]} pixels, "
-            f"but the model in {path} was made for {', '.join(model.classes)} at "
-            f"{model.network.size[0]}×{model.network.size[1]}"
+            f"the model in {path} was made for {', '.join(model.classes)} at "
+            f"{'×'.join(map(str, model.network.size))} pixels, not for {folder.samples}"
         )
     if changed:
         folder.write_record()
