@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.samples import SampleSet
+from eigenfeatures.kernels import standardized_gradient
 
 SPLITS = ("random", "block", "specimen")
 TRAIN, VALIDATION, GUARD = "train", "validation", "guard"
 
 VALIDATION_SHARE = 0.3
-# Each side of a held-out block, as a share of the stack: 13 of 266 slices, which
-# is longer than the correlation length of the materials that we have seen.
-GUARD_SHARE = 0.05
+# The guard ends where the mean correlation of |∇Y| between slices has fallen to this,
+# and is at most this share of the stack on each side of the held-out block.
+GUARD_CORRELATION = 0.1
+LARGEST_GUARD_SHARE = 0.15
+
+_COMPARED_SLICES = 8
 
 
 def split_slices(samples: SampleSet, how: str, seed: int) -> NDArray[np.str_]:
@@ -31,8 +35,9 @@ def split_slices(samples: SampleSet, how: str, seed: int) -> NDArray[np.str_]:
         The stacks.
     how
         ``random``: 30 % of the slices of each class. ``block``: a contiguous 30 %
-        of each stack, with a guard gap on both sides that is used for nothing;
-        regions cut from one stack share the block. ``specimen``: whole stacks,
+        of each stack, with a guard gap on both sides that is used for nothing, as
+        long as `guard_length` says; regions cut from one stack share the block.
+        ``specimen``: whole stacks,
         30 % of those of each class and at least one.
     seed
         Of the draw.
@@ -59,6 +64,34 @@ def split_slices(samples: SampleSet, how: str, seed: int) -> NDArray[np.str_]:
     return split
 
 
+def guard_length(samples: SampleSet, members: NDArray[np.int64]) -> int:
+    """Return after how many slices a stack no longer resembles itself.
+
+    Parameters
+    ----------
+    samples
+        The stacks.
+    members
+        Indices of the slices of one stack.
+
+    Returns
+    -------
+    int
+        The smallest lag, of a geometric series, at which standardised |∇Y| of slices
+        that far apart correlate by at most `GUARD_CORRELATION` in the mean; at least
+        1 and at most `LARGEST_GUARD_SHARE` of the stack, even if they still do.
+    """
+    region = members[samples.specimen_of[members] == samples.specimen_of[members[0]]]
+    largest = max(1, round(LARGEST_GUARD_SHARE * len(region)))
+    anchors = np.unique(np.linspace(0, len(region) - 1 - largest, _COMPARED_SLICES).astype(np.int64))
+    here = standardized_gradient(samples.read(region[anchors]))
+    for lag in np.unique(np.geomspace(1, largest, 16).astype(np.int64)):
+        there = standardized_gradient(samples.read(region[anchors + lag]))
+        if float(np.mean(here * there, dtype=np.float64)) <= GUARD_CORRELATION:
+            return int(lag)
+    return largest
+
+
 def _random(samples: SampleSet, split: NDArray[np.str_], draw: np.random.Generator) -> None:
     for label in range(len(samples.classes)):
         members = np.flatnonzero(samples.label == label)
@@ -71,7 +104,7 @@ def _block(samples: SampleSet, split: NDArray[np.str_], draw: np.random.Generato
         positions = samples.slice_of[members]
         depth = int(positions.max()) + 1
         length = round(VALIDATION_SHARE * depth)
-        guard = max(1, round(GUARD_SHARE * depth))
+        guard = guard_length(samples, members)
         start = int(draw.integers(0, depth - length + 1))
         inside = (positions >= start) & (positions < start + length)
         near = (positions >= start - guard) & (positions < start + length + guard)

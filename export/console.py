@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -45,12 +45,12 @@ def print_json(values: Mapping[str, Any]) -> None:
     sys.stdout.write("\n")
 
 
-def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on standard output."""
-    table = Table(title=title, title_justify="left")
-    for position, name in enumerate(header):
-        table.add_column(name, justify="left" if position == 0 else "right")
-    for row in rows:
+def print_table(values: Mapping[str, str]) -> None:
+    """Print names and values on standard output; a long path is folded, never cut short."""
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right", overflow="fold")
+    for row in values.items():
         table.add_row(*row)
     Console(highlight=False, markup=False).print(table)
 

@@ -39,7 +39,11 @@ def complete_run(samples: Path, out: Path, settings: Settings, resume: bool, tal
     """
     run = start(samples, out, settings, resume, talk)
     folder = run.folder
-    model = load_model(folder.path) if folder.has_model else train_step(run, talk)
+    if not folder.has_model:
+        train_step(run, talk)
+    # Read back even if it was just trained: another layout of the weights in memory rounds otherwise,
+    # and a run that is resumed after this point must end with the same numbers.
+    model = load_model(folder.path)
     if not folder.onnx.is_file():
         check = export_step(folder, run.samples, model)
         talk.say(

@@ -169,7 +169,7 @@ def open_run(path: Path, **changes: Any) -> tuple[RunFolder, SampleSet, Model]:
     return folder, samples, model
 
 
-def train_step(run: Run, talk: Talk) -> Model:
+def train_step(run: Run, talk: Talk) -> None:
     """Train, and write ``training.csv`` and the model."""
     settings, samples = run.folder.settings, run.samples
     training, validation = run.slices_in(TRAIN), run.slices_in(VALIDATION)
@@ -200,10 +200,8 @@ def train_step(run: Run, talk: Talk) -> Model:
         "validation_loss": last.validation_loss,
         "plan": asdict(settings.plan),
     }
-    model = Model(network, samples.classes, preprocessing, reached)
-    save_model(model, run.folder.path)
+    save_model(Model(network, samples.classes, preprocessing, reached), run.folder.path)
     run.folder.checkpoint.unlink(missing_ok=True)
-    return model
 
 
 def export_step(folder: RunFolder, samples: SampleSet, model: Model) -> ExportCheck:

@@ -13,6 +13,13 @@ from eigenfeatures.export import cli
 # Options of a run that takes seconds; `conftest.quick_settings` says the same in Python.
 QUICK = ("--preset", "small", "--iterations", "6", "--batch-size", "8", "--rank", "2")
 
+# For processes that start elsewhere: the same packages, whether from a checkout or an installation.
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    "PYTHONIOENCODING": "utf-8",
+}
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -47,6 +54,6 @@ def spawn(*arguments: object, **options: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        env=ENVIRONMENT,
         **options,
     )

@@ -11,6 +11,9 @@ import pytest
 if TYPE_CHECKING:
     from eigenfeatures.export.settings import Settings
 
+# As the command does: threads that wait actively slow each other down on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 DATA = Path(os.environ.get("EIGENFEATURES_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 

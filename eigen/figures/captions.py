@@ -148,7 +148,8 @@ NOTES: Mapping[str, str] = MappingProxyType(
         ),
         "block": (
             "The validation slices are one contiguous block of every stack, apart from the training slices "
-            "by a guard gap that was used for nothing. That removes the leak between neighbouring slices, "
+            "by a guard gap that was used for nothing and ends where slices no longer correlate, or at 15 % of "
+            "the stack. That removes the leak between neighbouring slices, "
             "but both parts come from the same scan: what is peculiar to a scan can still tell samples "
             "apart."
         ),

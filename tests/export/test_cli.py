@@ -15,12 +15,12 @@ import pytest
 import tifffile
 import torch
 from broken_tiffs import REFUSED_ON_OPENING
-from commands import QUICK, call
+from commands import ENVIRONMENT, QUICK, call
 from conftest import quick_settings
 
 from eigenfeatures.eigen.model_file import load_model, save_model
 from eigenfeatures.eigen.phantom import make_phantom
-from eigenfeatures.export import cli, pipeline
+from eigenfeatures.export import cli, onnx_model, pipeline, steps
 from eigenfeatures.export.tables import read_table
 
 COMMANDS = ("run", "stats", "train", "export", "infer", "features", "report", "demo", "phantom")
@@ -206,7 +206,7 @@ BAD_ARGUMENTS = {
     "negative seed": (["--seed", "-1"], "--seed is -1; give at least 0"),
     "batch too large": (
         ["--batch-size", "500"],
-        "batch size 500 is larger than the 37 slices.*--batch-size 18",
+        r"batch size 500 is larger than the \d+ slices.*--batch-size \d+ or less",
     ),
     "one specimen": (["--split", "specimen"], "'sample1' has one specimen only"),
     "unknown option": (["--colour", "red"], "No such option: --colour"),
@@ -294,6 +294,18 @@ def test_regions_by_sample_come_from_the_config(stacks, tmp_path):
     with tifffile.TiffFile(stacks / "sample3.tif") as tiff:
         expected = tiff.pages[0].asarray()[8:40, 3:35].mean()
     assert float(table["mean"][row]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_refused_with_one_that_does(stacks, tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "available_memory", lambda _: 20 * 2**20)
+    answer = call("run", stacks, "--out", tmp_path / "out", *QUICK, "--batch-size", "30")
+    assert_refused(answer, r"batch size 30 needs about 0\.0 GiB and 0\.0 GiB are free; use --batch-size \d+$")
+    assert list(tmp_path.iterdir()) == []
+    fits = answer.error.split()[-1]
+    answer = call(
+        "train", stacks, "--out", tmp_path / "out", *QUICK, "--iterations", "1", "--batch-size", fits
+    )
+    assert answer.code == 0, answer.error
 
 
 # --- folders ------------------------------------------------------------------------------------
@@ -548,12 +560,14 @@ def test_help_of_every_command_shows_an_example(command):
     assert "--debug" in answer.output
 
 
-def test_help_describes_every_setting():
+def test_help_of_the_main_job_has_every_option():
     text = call("run", "--help").output
-    missing = [
-        name for name in quick_settings().__dataclass_fields__ if f"--{name.replace('_', '-')}" not in text
-    ]
-    assert missing == []
+    promised = "preset operator split size roi augment normalise voxel-size iterations batch-size seed layer"
+    further = "resolution device resume config out json debug learning-rate l2 early-stop rank"
+    for name in f"{promised} {further}".split():
+        assert re.search(rf"--{name}\b(?!-)", text), name
+    for setting in quick_settings().__dataclass_fields__:
+        assert f"--{setting.replace('_', '-')}" in text
 
 
 def test_no_arguments_show_the_help():
@@ -582,7 +596,7 @@ def test_json_survives_a_terminal_without_greek(finished_run):
     for option in ("--json", "--debug"):
         done = subprocess.run(
             [sys.executable, "-m", "eigenfeatures.export", "infer", finished_run, option],
-            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"},
             capture_output=True,
             check=False,
         )
@@ -619,7 +633,7 @@ def test_a_terminal_gets_a_progress_bar_with_the_time_left(tmp_path):
         [*command, "--size", "32"],
         stderr=terminal,
         stdout=subprocess.DEVNULL,
-        env={**os.environ, "TERM": "xterm"},
+        env={**ENVIRONMENT, "TERM": "xterm"},
     )
     os.close(terminal)
     shown = b""
@@ -651,6 +665,17 @@ def test_debug_shows_the_traceback(stacks, tmp_path, monkeypatch):
         call("run", stacks, "--out", tmp_path / "run", *QUICK, "--debug")
     with pytest.raises(cli.InputError, match="no such folder"):
         call("run", tmp_path / "none", "--out", tmp_path / "out", "--debug")
+
+
+def test_an_export_that_differs_from_torch_fails_and_leaves_the_old_model(
+    finished_run, tmp_path, monkeypatch
+):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    monkeypatch.setattr(onnx_model, "TOLERANCE", 0.0)
+    answer = call("export", run)
+    assert_refused(answer, "differs from torch by .* no file was written", code=1)
+    assert (run / "model.onnx").read_bytes() == (finished_run / "model.onnx").read_bytes()
+    assert [path.name for path in run.rglob(".*")] == []
 
 
 def test_an_interrupt_is_one_line_and_exit_code_1(stacks, tmp_path, monkeypatch):

@@ -129,7 +129,7 @@ def test_slices_csv_has_the_promised_columns_and_a_row_a_slice(finished_run):
 def test_the_block_split_holds_out_one_block_behind_guards(finished_run):
     for k in range(4):
         parts = "".join(row["split"][0] for row in rows(finished_run)[16 * k :][:16])
-        assert re.fullmatch("t*g?v{5}g?t*", parts), parts
+        assert re.fullmatch("t*g*v{5}g*t*", parts), parts
         assert "tv" not in parts
         assert "vt" not in parts
 
@@ -275,8 +275,9 @@ def assert_is_a_picture(png):
     image = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
     assert 300 <= image.shape[1] <= 1200
     assert 200 <= image.shape[0] <= 3000
-    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
-    assert 0.002 < np.mean(np.any(image != image[0, 0], axis=2)), "nothing but background"
+    colours, pixels = np.unique(image @ np.array([65536, 256, 1]), return_counts=True)
+    assert len(colours) > 20
+    assert pixels.max() < 0.99 * pixels.sum(), "nothing but background"
 
 
 def test_every_figure_is_a_picture(finished_run):

@@ -1,0 +1,136 @@
+"""A run that was killed or interrupted goes on to the very result of one that was not."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from commands import ENVIRONMENT, QUICK, call, spawn
+
+# Checkpoints are written at iterations 5, 10 and 12.
+OPTIONS = (*QUICK, "--iterations", "12")
+RESULTS = ("slices.csv", "training.csv", "metrics.json", "model.json", "model.safetensors")
+
+# Ends the process when a file is whole and about to take its place for the n-th time.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from eigenfeatures.export.cli import main
+
+replace, (name, times, *arguments) = Path.replace, sys.argv[1:]
+left = int(times)
+
+def replace_or_die(self, target):
+    global left
+    left -= target.name == name
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, target)
+
+Path.replace = replace_or_die
+sys.argv[1:] = arguments
+main()
+"""
+
+
+def hidden(run):
+    return [path.name for path in run.rglob(".*")]
+
+
+def assert_equal_runs(run, other):
+    names = {path.relative_to(run) for path in run.rglob("*")}
+    assert names == {path.relative_to(other) for path in other.rglob("*")}
+    for name in (*RESULTS, *(f"eigenfeatures/sample{k}.tif" for k in (1, 2, 3, 4))):
+        assert (run / name).read_bytes() == (other / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def unbroken(stacks, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    answer = call("run", stacks, "--out", folder, *OPTIONS)
+    assert answer.code == 0, answer.error
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "left_over", "there", "missing"),
+    [
+        ("checkpoint.safetensors", 2, ".checkpoint.", "checkpoint.safetensors", "model.json"),
+        ("sample2.tif", 1, ".sample2.", "eigenfeatures/sample1.tif", "report.html"),
+    ],
+)
+def test_a_killed_run_is_resumed(name, times, left_over, there, missing, unbroken, stacks, tmp_path):
+    """In the midst of training, and of the eigenfeatures."""
+    run = tmp_path / "run"
+    arguments = [name, times, "run", stacks, "--out", run, *OPTIONS]
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert [file.startswith(left_over) for file in hidden(run)] == [True]
+    assert (run / there).exists()
+    assert not (run / missing).exists()
+    answer = call("run", stacks, "--out", run, *OPTIONS)
+    assert (answer.code, "add --resume" in answer.error) == (2, True)
+    answer = call("run", stacks, "--out", run, *OPTIONS, "--resume")
+    assert answer.code == 0, answer.error
+    assert hidden(run) == []
+    assert_equal_runs(run, unbroken)
+
+
+def test_ctrl_c_is_one_line_and_the_run_is_resumed(unbroken, stacks, tmp_path):
+    run = tmp_path / "run"
+    process = spawn("run", stacks, "--out", run, *OPTIONS)
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoint.safetensors").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert output == ""
+    assert error.splitlines()[-1] == "error: interrupted; 'run' and 'train' continue with --resume"
+    assert "Traceback" not in error
+    assert hidden(run) == []
+    answer = call("run", stacks, "--out", run, *OPTIONS, "--resume")
+    assert answer.code == 0, answer.error
+    assert_equal_runs(run, unbroken)
+
+
+def _interrupting(name):
+    """`Path.replace`, interrupted the first time that a file is about to get this name."""
+    replace, names = Path.replace, [name]
+
+    def replace_or_stop(self, target):
+        if target.name in names:
+            names.clear()
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    return mock.patch.object(Path, "replace", replace_or_stop)
+
+
+def test_a_run_is_resumed_from_between_any_two_files(finished_run, stacks, tmp_path):
+    """Interrupted again and again, each time at the next file; what is there is not made anew."""
+    run, resume = tmp_path / "run", []
+    for name in ("slices.csv", "model.json", "metrics.json", "report.html"):
+        with _interrupting(name):
+            answer = call("run", stacks, "--out", run, *QUICK, *resume)
+        assert answer.code == 1
+        assert not (run / name).exists()
+        assert hidden(run) == []
+        resume = ["--resume"]
+    kept = ("slices.csv", "model.safetensors", "model.onnx", "metrics.json")
+    changed = {name: (run / name).stat().st_mtime_ns for name in kept}
+    answer = call("run", stacks, "--out", run, *QUICK, *resume)
+    assert answer.code == 0, answer.error
+    assert_equal_runs(run, finished_run)
+    assert {name: (run / name).stat().st_mtime_ns for name in kept} == changed
