@@ -9,14 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eigenfeatures.eigen.preprocessing import Preprocessing
-
-# Weights of the smoothing across the central difference, as in `eigenfeatures.kernels`.
-_SMOOTHING = {
-    "central": (0.0, 0.5, 0.0),
-    "prewitt": (1.0, 1.0, 1.0),
-    "sobel": (1.0, 2.0, 1.0),
-    "scharr": (3.0, 10.0, 3.0),
-}
+from eigenfeatures.kernels import MASKS
 
 
 class StandardizedGradient(nn.Module):
@@ -30,11 +23,11 @@ class StandardizedGradient(nn.Module):
         """Differentiate and standardise."""
         images = slices.to(torch.float32)[:, None]
         padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
-        if self.preprocessing.operator == "forward":
-            along_rows = padded[..., 2:, 1:-1] - images
-            along_columns = padded[..., 1:-1, 2:] - images
+        side, centre, one_sided = MASKS[self.preprocessing.operator]
+        if one_sided:
+            along_rows = centre * (padded[..., 2:, 1:-1] - images)
+            along_columns = centre * (padded[..., 1:-1, 2:] - images)
         else:
-            side, centre, _ = _SMOOTHING[self.preprocessing.operator]
             rows = padded[..., 2:, :] - padded[..., :-2, :]
             columns = padded[..., :, 2:] - padded[..., :, :-2]
             along_rows = side * (rows[..., :-2] + rows[..., 2:]) + centre * rows[..., 1:-1]

@@ -29,7 +29,9 @@ print(peak() - before)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc, which Linux has")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the peak is read from /proc, which Linux has"
+)
 def test_estimate_is_near_the_measured_peak():
     found = subprocess.run([sys.executable, "-c", _MEASURE], capture_output=True, text=True, check=True)
     measured = int(found.stdout)
