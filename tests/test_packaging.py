@@ -74,6 +74,16 @@ def test_every_import_is_a_declared_dependency():
     assert base == {"numpy", "numba"}
 
 
+def test_each_extra_names_one_onnx_runtime():
+    """The builds for CPU and GPU overwrite each other."""
+    extras = PROJECT["optional-dependencies"]
+    for name in ("cpu", "gpu"):
+        assert "eigenfeatures[method]" in extras[name]
+        runtimes = [text for text in (*extras["method"], *extras[name]) if text.startswith("onnxruntime")]
+        assert [text.startswith("onnxruntime-gpu") for text in runtimes] == [name == "gpu"]
+    assert not any("eigenfeatures[gpu]" in text for text in (*extras["test"], *extras["dev"]))
+
+
 def test_kernels_load_neither_torch_nor_onnx_nor_cuda():
     done = python("import sys, eigenfeatures.kernels; print(*sys.modules)")
     assert done.returncode == 0, done.stderr

@@ -297,7 +297,7 @@ def test_regions_by_sample_come_from_the_config(stacks, tmp_path):
 
 
 def test_a_batch_that_does_not_fit_the_memory_is_refused_with_one_that_does(stacks, tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "available_memory", lambda _: 20 * 2**20)
+    monkeypatch.setattr(steps, "available_memory", lambda _: 5 * 2**20)
     answer = call("run", stacks, "--out", tmp_path / "out", *QUICK, "--batch-size", "30")
     assert_refused(answer, r"batch size 30 needs about 0\.0 GiB and 0\.0 GiB are free; use --batch-size \d+$")
     assert list(tmp_path.iterdir()) == []
@@ -591,11 +591,12 @@ def test_json_is_all_that_is_on_standard_output(command, stacks, finished_run, t
         assert facts["slices"] == (8 if command == "phantom" else 64)
 
 
-def test_json_survives_a_terminal_without_greek(finished_run):
+def test_json_survives_a_terminal_without_greek(finished_run, tmp_path):
     """The names of a summary hold σ, which not every encoding knows."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
     for option in ("--json", "--debug"):
         done = subprocess.run(
-            [sys.executable, "-m", "eigenfeatures.export", "infer", finished_run, option],
+            [sys.executable, "-m", "eigenfeatures.export", "infer", run, option],
             env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"},
             capture_output=True,
             check=False,
@@ -605,8 +606,8 @@ def test_json_survives_a_terminal_without_greek(finished_run):
             assert json.loads(done.stdout)["slices"] == 64
 
 
-def test_the_summary_table_has_the_results(finished_run):
-    text = call("infer", finished_run).output
+def test_the_summary_table_has_the_results(finished_run, tmp_path):
+    text = call("infer", shutil.copytree(finished_run, tmp_path / "run")).output
     accuracy = json.loads((finished_run / "metrics.json").read_text())["validation"]["accuracy"]
     assert re.search(rf"validation accuracy\W+{accuracy:.4g}\b", text)
     assert re.search(r"slices\W+64\b", text)

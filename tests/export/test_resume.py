@@ -1,5 +1,6 @@
 """A run that was killed or interrupted goes on to the very result of one that was not."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,7 +44,11 @@ def hidden(run):
 def assert_equal_runs(run, other):
     names = {path.relative_to(run) for path in run.rglob("*")}
     assert names == {path.relative_to(other) for path in other.rglob("*")}
-    for name in (*RESULTS, *(f"eigenfeatures/sample{k}.tif" for k in (1, 2, 3, 4))):
+    assert_same_bytes(run, other, [*RESULTS, *(f"eigenfeatures/sample{k}.tif" for k in (1, 2, 3, 4))])
+
+
+def assert_same_bytes(run, other, names):
+    for name in names:
         assert (run / name).read_bytes() == (other / name).read_bytes(), name
 
 
@@ -56,33 +61,35 @@ def unbroken(stacks, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "times", "left_over", "there", "missing"),
+    ("command", "name", "times", "there", "missing"),
     [
-        ("checkpoint.safetensors", 2, ".checkpoint.", "checkpoint.safetensors", "model.json"),
-        ("sample2.tif", 1, ".sample2.", "eigenfeatures/sample1.tif", "report.html"),
+        ("train", "checkpoint.safetensors", 2, "checkpoint.safetensors", "model.json"),
+        ("run", "sample2.tif", 1, "eigenfeatures/sample1.tif", "report.html"),
     ],
 )
-def test_a_killed_run_is_resumed(name, times, left_over, there, missing, unbroken, stacks, tmp_path):
+def test_a_killed_run_is_resumed(command, name, times, there, missing, unbroken, stacks, tmp_path):
     """In the midst of training, and of the eigenfeatures."""
     run = tmp_path / "run"
-    arguments = [name, times, "run", stacks, "--out", run, *OPTIONS]
+    arguments = [command, stacks, "--out", run, *OPTIONS]
     process = subprocess.run(
-        [sys.executable, "-c", KILLED, *map(str, arguments)],
+        [sys.executable, "-c", KILLED, name, str(times), *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
         env=ENVIRONMENT,
     )
     assert process.returncode == -signal.SIGKILL, process.stderr
-    assert [file.startswith(left_over) for file in hidden(run)] == [True]
+    assert [file.startswith(f".{Path(name).stem}.") for file in hidden(run)] == [True]
     assert (run / there).exists()
     assert not (run / missing).exists()
-    answer = call("run", stacks, "--out", run, *OPTIONS)
+    answer = call(*arguments)
     assert (answer.code, "add --resume" in answer.error) == (2, True)
-    answer = call("run", stacks, "--out", run, *OPTIONS, "--resume")
+    answer = call(*arguments, "--resume")
     assert answer.code == 0, answer.error
     assert hidden(run) == []
-    assert_equal_runs(run, unbroken)
+    if command == "run":
+        assert_equal_runs(run, unbroken)
+    assert_same_bytes(run, unbroken, ["training.csv", "model.json", "model.safetensors"])
 
 
 def test_ctrl_c_is_one_line_and_the_run_is_resumed(unbroken, stacks, tmp_path):
@@ -128,6 +135,8 @@ def test_a_run_is_resumed_from_between_any_two_files(finished_run, stacks, tmp_p
         assert not (run / name).exists()
         assert hidden(run) == []
         resume = ["--resume"]
+    # As if a kill had come between saving the model and removing the checkpoint.
+    shutil.copy(run / "model.safetensors", run / "checkpoint.safetensors")
     kept = ("slices.csv", "model.safetensors", "model.onnx", "metrics.json")
     changed = {name: (run / name).stat().st_mtime_ns for name in kept}
     answer = call("run", stacks, "--out", run, *QUICK, *resume)
