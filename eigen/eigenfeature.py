@@ -8,9 +8,11 @@ import numpy as np
 import tifffile
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from eigenfeatures.eigen.files import atomic_path
 from eigenfeatures.eigen.model_file import Model
+from eigenfeatures.eigen.network import Network
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.eigen.samples import SampleSet
 from eigenfeatures.eigen.stacks import VoxelSize
@@ -22,8 +24,6 @@ SINGULAR_VALUES = 8
 # Above this ratio σ₂/σ₁ the direction of u₁ is decided by noise: a perturbation E
 # of the maps turns it by up to ‖E‖ / (σ₁ − σ₂).
 ILL_DETERMINED_RATIO = 0.99
-# The residual that marks a singular triplet as not reached, relative to σ₁.
-RESIDUAL_LIMIT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class SliceFeatures:
     svd : TruncatedSVD
         Of the response maps at the chosen layer, with up to `SINGULAR_VALUES` triplets.
     flags : list of str
-        For each slice, names joined by ``;``: ``zero`` (no response at all),
-        ``ill-determined`` (σ₂/σ₁ above `ILL_DETERMINED_RATIO`), ``unconverged``.
+        For each slice nothing, or one of ``zero`` (no response at all),
+        ``ill-determined`` (σ₂/σ₁ above `ILL_DETERMINED_RATIO`), ``invalid`` (the network
+        overflowed, and there is no result).
     """
 
     alpha: dict[str, StrongestChannel]
@@ -55,15 +56,15 @@ def slice_features(
     resolution: str,
     *,
     device: torch.device,
-    seed: int = 0,
-    block: int = 4,
+    seed: int,
+    block: int,
 ) -> Iterator[SliceFeatures]:
     """Compute the features of slices, `block` of them at a time.
 
     Parameters
     ----------
     model
-        The trained network, which is moved to `device`.
+        The trained network, which is on `device` until the last block is taken.
     samples, indices
         Which slices, in this order.
     layer, resolution
@@ -86,32 +87,37 @@ def slice_features(
         For an unknown layer or resolution, or slices that can't be read.
     """
     network = model.network.to(device)
-    for start in range(0, len(indices), block):
-        images = model.preprocessing(samples.read(indices[start : start + block]))
-        inputs = torch.from_numpy(images)[:, None].to(device)
-        wanted = ALPHA_LAYERS if resolution == "dense" else (*ALPHA_LAYERS, layer)
-        maps = responses(network, inputs, wanted)
-        chosen = (
-            responses(network, inputs, [layer], resolution)[layer] if resolution == "dense" else maps[layer]
-        )
-        alpha = {name: strongest_channel(maps[name].cpu().numpy()) for name in ALPHA_LAYERS}
-        matrix = chosen.cpu().numpy()
-        rank = min(SINGULAR_VALUES, matrix.shape[1], matrix.shape[2] * matrix.shape[3])
-        svd = truncated_svd(matrix, rank, seed=seed)
-        yield SliceFeatures(alpha, svd, _flags(svd))
+    try:
+        for start in range(0, len(indices), block):
+            images = model.preprocessing(samples.read(indices[start : start + block]))
+            inputs = torch.from_numpy(images)[:, None].to(device)
+            yield _features(network, inputs, layer, resolution, seed)
+    finally:
+        network.to("cpu")
+
+
+def _features(network: Network, inputs: Tensor, layer: str, resolution: str, seed: int) -> SliceFeatures:
+    if resolution == "pooled":
+        maps = responses(network, inputs, {*ALPHA_LAYERS, layer})
+        chosen = maps[layer]
+    else:
+        maps = responses(network, inputs, ALPHA_LAYERS)
+        chosen = responses(network, inputs, [layer], resolution)[layer]
+    alpha = {name: strongest_channel(maps[name].cpu().numpy()) for name in ALPHA_LAYERS}
+    rank = min(SINGULAR_VALUES, chosen.shape[1], chosen.shape[2] * chosen.shape[3])
+    svd = truncated_svd(chosen.cpu().numpy(), rank, seed=seed)
+    return SliceFeatures(alpha, svd, _flags(svd))
 
 
 def _flags(svd: TruncatedSVD) -> list[str]:
     flags = []
-    for values, residual in zip(svd.s, svd.residual, strict=True):
-        names = []
-        if values[0] == 0:
-            names.append("zero")
+    for values, method in zip(svd.s, svd.method, strict=True):
+        if method in ("zero", "invalid"):
+            flags.append(str(method))
         elif len(values) > 1 and values[1] > ILL_DETERMINED_RATIO * values[0]:
-            names.append("ill-determined")
-        if residual > RESIDUAL_LIMIT:
-            names.append("unconverged")
-        flags.append(";".join(names))
+            flags.append("ill-determined")
+        else:
+            flags.append("")
     return flags
 
 

@@ -142,7 +142,7 @@ def _convolutional_layers(blocks: tuple[_Block, ...]) -> OrderedDict[str, nn.Mod
         if block.normalise:
             # Without momentum the running statistics are plain means over the batches seen since a reset.
             layers[f"norm{number}"] = nn.BatchNorm2d(block.filters, momentum=None)
-        # In place it spares an array as large as the response, but only batch normalisation lets go of its output.
+        # In place it spares an array as large as the response; only batch normalisation lets its output go.
         layers[f"relu{number}"] = nn.ReLU(inplace=block.normalise)
         if block.pool:
             layers[f"pool{number}"] = nn.MaxPool2d(*block.pool)

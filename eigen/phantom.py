@@ -167,7 +167,10 @@ def make_phantom(
     return folder
 
 
-_README = """Synthetic data, not measured by any instrument.
+SYNTHETIC = "Synthetic data, not measured by any instrument."
+"""How a phantom's README.txt begins."""
+
+_README = f"""{SYNTHETIC}
 
 Random density fields with X-ray noise, made by eigenfeatures.eigen.phantom, whose documentation
 states the model. Voxels of 2 micrometres, 8-bit. Parameters (lengths in voxels, others in grey levels):

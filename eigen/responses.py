@@ -5,7 +5,7 @@ before Conv2, which halves it. Both exist: ``pooled`` is Table 2 as written, and
 ``dense`` evaluates the same weights at every pixel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ RESOLUTIONS = ("pooled", "dense")
 
 
 def responses(
-    network: Network, images: Tensor, layers: Sequence[str], resolution: str = "pooled"
+    network: Network, images: Tensor, layers: Collection[str], resolution: str = "pooled"
 ) -> dict[str, Tensor]:
     """Compute the response maps of named layers.
 

@@ -60,7 +60,10 @@ def split_slices(samples: SampleSet, how: str, seed: int) -> NDArray[np.str_]:
     for label, name in enumerate(samples.classes):
         for part in (TRAIN, VALIDATION):
             if not np.any(split[samples.label == label] == part):
-                raise InputError(f"sample '{name}' has too few slices for a {part} part in the split '{how}'")
+                raise InputError(
+                    f"sample '{name}' has too few slices for a {part} part in the split '{how}'; "
+                    "use stacks of at least 10 slices, or another split"
+                )
     return split
 
 
@@ -82,6 +85,8 @@ def guard_length(samples: SampleSet, members: NDArray[np.int64]) -> int:
         1 and at most `LARGEST_GUARD_SHARE` of the stack, even if they still do.
     """
     region = members[samples.specimen_of[members] == samples.specimen_of[members[0]]]
+    if len(region) < 2:
+        return 1
     largest = max(1, round(LARGEST_GUARD_SHARE * len(region)))
     anchors = np.unique(np.linspace(0, len(region) - 1 - largest, _COMPARED_SLICES).astype(np.int64))
     here = standardized_gradient(samples.read(region[anchors]))

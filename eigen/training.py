@@ -119,11 +119,7 @@ def train(
     """
     if plan.augment not in AUGMENTATIONS:
         raise InputError(f"augment '{plan.augment}' is unknown; choose one of {', '.join(AUGMENTATIONS)}")
-    if plan.batch_size > len(training):
-        raise InputError(
-            f"batch size {plan.batch_size} is larger than the {len(training)} slices to train on; "
-            f"use --batch-size {max(1, len(training) // 2)} or less"
-        )
+    check_batch_size(plan.batch_size, len(training))
     history = _load_checkpoint(checkpoint, network) if checkpoint and checkpoint.exists() else []
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -146,6 +142,15 @@ def train(
             history.append(step)
     network.to("cpu").eval()
     return history
+
+
+def check_batch_size(batch_size: int, slices: int) -> None:
+    """Raise `InputError` where a batch is larger than the number of slices to train on."""
+    if batch_size > slices:
+        raise InputError(
+            f"batch size {batch_size} is larger than the {slices} slices to train on; "
+            f"use --batch-size {max(1, slices // 2)} or less"
+        )
 
 
 def _optimiser(network: Network, plan: TrainingPlan) -> torch.optim.SGD:

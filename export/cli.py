@@ -57,7 +57,8 @@ def stats(samples: SAMPLES, out: OUT, *, settings: Settings) -> Values:
     from eigenfeatures.export.pipeline import summary
     from eigenfeatures.export.steps import measure
 
-    return summary(measure(samples, out, settings, terminal_talk()).folder)
+    with measure(samples, out, settings, terminal_talk()) as measured:
+        return summary(measured.folder)
 
 
 @app.command()
@@ -78,9 +79,9 @@ def train(
     from eigenfeatures.export.steps import start, train_step
 
     talk = terminal_talk()
-    started = start(samples, out, settings, resume, talk)
-    if not started.folder.has_model:
-        train_step(started, talk)
+    with start(samples, out, settings, resume, talk) as started:
+        if not started.folder.has_model:
+            train_step(started, talk)
     return summary(started.folder)
 
 
@@ -97,7 +98,8 @@ def export(
     """
     from eigenfeatures.export.steps import export_step, open_run
 
-    check = export_step(*open_run(run, layer=layer))
+    with open_run(run, terminal_talk(), layer=layer) as opened:
+        check = export_step(*opened)
     return {
         "model": str(run / "model.onnx"),
         "slices compared": check.slices,
@@ -114,6 +116,8 @@ def infer(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the predictions of other stacks.")
     ] = None,
+    *,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda, in place of the run's.")] = None,
 ) -> Values:
     """Classify every slice with model.onnx through ONNX Runtime.
 
@@ -128,9 +132,9 @@ def infer(
         raise InputError("SAMPLES and --out go together: give both to classify other stacks, or neither")
     talk = terminal_talk()
     if samples is not None and out is not None:
-        return infer_others(run, samples, out, talk)
-    folder, stacks, _ = open_run(run)
-    infer_step(folder, stacks, talk)
+        return infer_others(run, samples, out, device, talk)
+    with open_run(run, talk, device=device) as (folder, stacks, _):
+        infer_step(folder, stacks, talk)
     return summary(folder)
 
 
@@ -142,6 +146,7 @@ def features(
     layer: Annotated[str | None, typer.Option(help="Response layer, in place of the run's.")] = None,
     resolution: Annotated[str | None, typer.Option(help="pooled or dense, in place of the run's.")] = None,
     rank: Annotated[int | None, typer.Option(help="How many singular vectors to write, up to 8.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda, in place of the run's.")] = None,
 ) -> Values:
     """Compute α channels, singular values and eigenfeatures of every slice.
 
@@ -151,8 +156,10 @@ def features(
     from eigenfeatures.export.pipeline import summary
     from eigenfeatures.export.steps import open_run
 
-    folder, stacks, model = open_run(run, layer=layer, resolution=resolution, rank=rank)
-    features_step(folder, stacks, model, terminal_talk())
+    talk = terminal_talk()
+    changes = {"layer": layer, "resolution": resolution, "rank": rank, "device": device}
+    with open_run(run, talk, **changes) as (folder, stacks, model):
+        features_step(folder, stacks, model, talk)
     return summary(folder)
 
 
@@ -170,12 +177,17 @@ def report(
 
     Example: eigenfeatures report run1 --compare run2
     """
-    from eigenfeatures.export.report import report_step
+    from eigenfeatures.export.report import compare_step, report_step
     from eigenfeatures.export.steps import open_run
 
-    folder, stacks, model = open_run(run)
-    report_step(folder, stacks, model, terminal_talk(), compare)
-    return {"report": str(folder.report)}
+    talk = terminal_talk()
+    with open_run(run, talk) as opened:
+        if compare is None:
+            report_step(*opened, talk)
+        else:
+            with open_run(compare, talk) as other:
+                compare_step(opened, other, talk)
+    return {"report": str(run / "report.html")}
 
 
 @app.command()

@@ -22,15 +22,17 @@ from eigenfeatures.eigen.responses import stride_of
 from eigenfeatures.eigen.samples import SampleSet, Specimen
 from eigenfeatures.eigen.stacks import VoxelSize
 from eigenfeatures.export.run_folder import RunFolder
-from eigenfeatures.export.steps import Talk
-from eigenfeatures.export.tables import add_columns, read_table
+from eigenfeatures.export.steps import Talk, fill_slices
+from eigenfeatures.export.tables import read_table
 
-_BLOCK = 4
+_LARGEST_BLOCK = 4
 
 
 def features_step(folder: RunFolder, samples: SampleSet, model: Model, talk: Talk) -> None:
     """Compute the features of every slice; write the eigenfeature stacks and fill ``slices.csv``."""
     settings = folder.settings
+    # What fits in training fits here.
+    block = min(_LARGEST_BLOCK, settings.plan.batch_size)
     rows: list[dict[str, Any]] = []
     for number, specimen in enumerate(samples.specimens):
         indices = np.flatnonzero(samples.specimen_of == number)
@@ -42,11 +44,9 @@ def features_step(folder: RunFolder, samples: SampleSet, model: Model, talk: Tal
             settings.resolution,
             device=choose_device(settings.device),
             seed=settings.seed,
-            block=_BLOCK,
+            block=block,
         )
-        shown = iter(
-            talk.track(blocks, f"eigenfeatures of {specimen.name}", math.ceil(len(indices) / _BLOCK))
-        )
+        shown = iter(talk.track(blocks, f"eigenfeatures of {specimen.name}", math.ceil(len(indices) / block)))
         first = next(shown)
         rank = min(settings.rank, first.svd.s.shape[-1])
         write_eigenfeatures(
@@ -58,7 +58,9 @@ def features_step(folder: RunFolder, samples: SampleSet, model: Model, talk: Tal
     constant = ["constant" in names.split(";") for names in read_table(folder.slices)["flag"]]
     for row, is_constant in zip(rows, constant, strict=True):
         row["flag"] = ";".join(filter(None, ("constant" if is_constant else "", row["flag"])))
-    add_columns(folder.slices, {name: [row[name] for row in rows] for name in rows[0]})
+    fill_slices(folder, {name: [row[name] for row in rows] for name in rows[0]})
+    # Not before, so that run.toml never names a layer that slices.csv is not of.
+    folder.write_record()
 
 
 def map_voxel_size(folder: RunFolder, samples: SampleSet, model: Model) -> VoxelSize | None:

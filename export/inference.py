@@ -6,11 +6,23 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import torch
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.samples import SampleSet
 from eigenfeatures.export.onnx_model import read_metadata
+
+
+def runtime_device(name: str) -> str:
+    """Turn ``auto`` into what ONNX Runtime has here; ``cpu`` and ``cuda`` stay as they are.
+
+    A GPU that torch trained on is no proof: the CPU build of ONNX Runtime can't use it.
+    """
+    if name != "auto":
+        return name
+    cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers() and torch.cuda.is_available()
+    return "cuda" if cuda else "cpu"
 
 
 class Classifier:
@@ -83,7 +95,7 @@ class Classifier:
 
 
 def classify(
-    classifier: Classifier, samples: SampleSet, indices: NDArray[np.int64], batch: int = 16
+    classifier: Classifier, samples: SampleSet, indices: NDArray[np.int64], batch: int
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the class probabilities of slices, `batch` slices at a time."""
     for start in range(0, len(indices), batch):

@@ -4,7 +4,6 @@ import json
 import logging
 import warnings
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,15 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import atomic_path
 from eigenfeatures.eigen.gradient_layer import StandardizedGradient
 from eigenfeatures.eigen.model_file import Model
+from eigenfeatures.eigen.network import Network
 from eigenfeatures.eigen.responses import responses
+from eigenfeatures.export.versions import versions
 
 OPSET = 20
 TOLERANCE = 1e-4
 _PREFIX = "eigenfeatures."
+_LARGEST_FILE = 2**31
+_COMPARED_AT_ONCE = 2
 
 
 class ExportMismatchError(RuntimeError):
@@ -55,6 +58,16 @@ class _RawToResponse(nn.Module):
             found = responses(self.network, images, [self.layer, "logits"])
             logits, response = found["logits"], found[self.layer]
         return torch.softmax(logits, dim=1), response
+
+
+def check_exportable(network: Network) -> None:
+    """Raise `InputError` for a network whose weights one ONNX file can't hold."""
+    size = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    if size >= _LARGEST_FILE:
+        raise InputError(
+            f"the network '{network.preset}' on {network.size[0]}×{network.size[1]} pixels has "
+            f"{size / 2**30:.1f} GiB of weights, and an ONNX file holds less than 2 GiB; use a smaller --size"
+        )
 
 
 def export_onnx(
@@ -106,7 +119,7 @@ def export_onnx(
         )
         onnx.checker.check_model(proto, full_check=True)
         onnx.save_model(proto, temporary)
-        return _verify(graph, temporary, inputs)
+        return _verify(model, temporary, slices, layer, resolution)
 
 
 def _to_onnx(graph: _RawToResponse, example: Tensor, layer: str) -> onnx.ModelProto:
@@ -148,7 +161,7 @@ def _metadata(
         "layer": layer,
         "resolution": resolution,
         "training": model.training,
-        "versions": {name: version(name) for name in ("torch", "onnx", "onnxruntime")},
+        "versions": versions(),
         **description,
     }
     return {_PREFIX + name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
@@ -180,18 +193,21 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return found
 
 
-def _verify(graph: _RawToResponse, path: Path, inputs: Tensor) -> ExportCheck:
+def _verify(model: Model, path: Path, slices: NDArray[Any], layer: str, resolution: str) -> ExportCheck:
+    """Compare with what the network was trained on: the kernels' preprocessing, then torch."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     largest = [0.0, 0.0]
-    for start in range(0, len(inputs), 4):
-        block = inputs[start : start + 4]
+    for start in range(0, len(slices), _COMPARED_AT_ONCE):
+        block = slices[start : start + _COMPARED_AT_ONCE]
+        images = torch.from_numpy(model.preprocessing(block))[:, None]
         with torch.inference_mode():
-            expected = graph(block)
-        found = session.run(None, {"slices": block.numpy()})
-        for position, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+            probabilities = torch.softmax(model.network(images), dim=1)
+            response = responses(model.network, images, [layer], resolution)[layer]
+        found = session.run(None, {"slices": block})
+        for position, (ours, theirs) in enumerate(zip(found, (probabilities, response), strict=True)):
             difference = float(np.abs(ours - theirs.numpy()).max())
             largest[position] = max(largest[position], difference if np.isfinite(difference) else np.inf)
-    check = ExportCheck(len(inputs), *largest)
+    check = ExportCheck(len(slices), *largest)
     if max(largest) > TOLERANCE:
         raise ExportMismatchError(
             f"the exported graph differs from torch by {check.probabilities:.1e} in the probabilities and "

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from eigenfeatures.export.report import report_step
 from eigenfeatures.export.run_folder import RunFolder, check_empty
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.steps import (
+    Run,
     Talk,
     export_step,
     infer_step,
@@ -37,7 +39,12 @@ def complete_run(samples: Path, out: Path, settings: Settings, resume: bool, tal
     InputError
         For any mistake in the stacks, the settings or the folder.
     """
-    run = start(samples, out, settings, resume, talk)
+    with start(samples, out, settings, resume, talk) as run:
+        _finish(run, talk)
+    return run.folder
+
+
+def _finish(run: Run, talk: Talk) -> None:
     folder = run.folder
     if not folder.has_model:
         train_step(run, talk)
@@ -55,7 +62,6 @@ def complete_run(samples: Path, out: Path, settings: Settings, resume: bool, tal
     if "residual" not in read_table(folder.slices):
         features_step(folder, run.samples, model, talk)
     report_step(folder, run.samples, model, talk)
-    return folder
 
 
 def demonstrate(out: Path, slices: int, size: int, iterations: int, seed: int, talk: Talk) -> RunFolder:
@@ -82,7 +88,9 @@ def synthesise(folder: Path, slices: int, size: int, hard: bool, seed: int, talk
     return {"samples": str(folder), "slices": slices * len(materials)}
 
 
-def infer_others(run: Path, samples_folder: Path, out: Path, talk: Talk) -> dict[str, Any]:
+def infer_others(
+    run: Path, samples_folder: Path, out: Path, device: str | None, talk: Talk
+) -> dict[str, Any]:
     """Classify stacks that the model was not trained on, with the crop of its run.
 
     Returns
@@ -97,8 +105,10 @@ def infer_others(run: Path, samples_folder: Path, out: Path, talk: Talk) -> dict
     """
     check_empty(out)
     folder = RunFolder.open(run)
+    if device is not None:
+        folder = replace(folder, settings=replace(folder.settings, device=device))
     with open_samples(samples_folder, size=folder.settings.size, regions=folder.settings.regions) as samples:
-        predicted, columns = predict(folder.onnx, samples, folder.settings.device, talk)
+        predicted, columns = predict(folder, samples, talk)
         table = {**slice_columns(samples), **columns}
         metrics = classification_metrics(samples.label, predicted, samples.classes)
     write_table(out / "predictions.csv", table)
@@ -121,6 +131,7 @@ def summary(folder: RunFolder) -> dict[str, Any]:
     }
     if folder.has_model:
         facts["network"] = folder.settings.preset
+        facts["validation accuracy"] = load_model(folder.path).training["validation_accuracy"]
     if folder.metrics.is_file():
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
         facts["validation accuracy"] = metrics[VALIDATION]["accuracy"]

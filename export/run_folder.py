@@ -1,10 +1,10 @@
 """The folder of a run: which files it holds, what made them, and whether they fit together."""
 
 import platform
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from eigenfeatures.eigen.model_file import DESCRIPTION_FILE
 from eigenfeatures.eigen.progress import Track
 from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.export.settings import Settings
+from eigenfeatures.export.versions import versions
 
-_LIBRARIES = ("numpy", "numba", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tifffile", "imagecodecs")
+# How `atomic_path` names what it is writing.
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Remove what a killed run was writing (see `atomic_path`), and a checkpoint that is done with."""
-        for file in self.path.rglob(".*.????????.*"):
-            file.unlink()
+        for file in self.path.rglob(".*"):
+            if file.is_file() and _LEFTOVER.fullmatch(file.name):
+                file.unlink()
         if self.has_model:
             self.checkpoint.unlink(missing_ok=True)
 
@@ -159,6 +162,12 @@ def check_empty(path: Path) -> None:
         raise InputError(f"{path} is not empty; choose another folder")
 
 
+def check_outside(path: Path, samples: Path) -> None:
+    """Refuse an output folder inside the samples, where it would be taken for one of them."""
+    if path.resolve().is_relative_to(samples.resolve()):
+        raise InputError(f"{path} lies inside the samples {samples}; choose a folder outside them for --out")
+
+
 def check_vacant(path: Path, resume: bool) -> None:
     """Refuse an output folder whose content a new run would mix with.
 
@@ -202,18 +211,16 @@ def check_same_inputs(run: RunFolder, inputs: dict[str, str]) -> None:
             )
 
 
-def check_same_run(path: Path, settings: Settings, inputs: dict[str, str]) -> None:
-    """Refuse to resume a run with other settings or on other data.
+def check_same_settings(path: Path, settings: Settings) -> None:
+    """Refuse to resume a run with other settings; the device may be another one.
 
     Raises
     ------
     InputError
-        With the first setting or file that differs.
+        With the first setting that differs.
     """
-    found = RunFolder.open(path)
-    check_same_inputs(found, inputs)
-    before, now = found.settings.to_toml(), settings.to_toml()
-    for name in sorted({*before, *now}):
+    before, now = RunFolder.open(path).settings.to_toml(), settings.to_toml()
+    for name in sorted({*before, *now} - {"device"}):
         if before.get(name) != now.get(name):
             raise InputError(
                 f"{path} was made with {name} = {before.get(name)}, and now it is {now.get(name)}; "
@@ -228,17 +235,6 @@ def hash_inputs(samples: SampleSet, track: Track) -> dict[str, str]:
         file.relative_to(samples.root).as_posix(): sha256(file)
         for file in track(files, "hashing", len(files))
     }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of this package and of the libraries that a result depends on."""
-    found = {}
-    for name in ("eigenfeatures", *_LIBRARIES):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _processor() -> str:

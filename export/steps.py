@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,25 +18,27 @@ from eigenfeatures.eigen.memory import available_memory, check_training_memory
 from eigenfeatures.eigen.model_file import Model, load_model, save_model
 from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.preprocessing import fit_preprocessing, operator_named, sample_statistics
-from eigenfeatures.eigen.progress import Track, silent
+from eigenfeatures.eigen.progress import Track
 from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.eigen.split import TRAIN, VALIDATION, split_slices
-from eigenfeatures.eigen.training import TrainingStep, train
-from eigenfeatures.export.inference import Classifier, classify
+from eigenfeatures.eigen.training import TrainingStep, check_batch_size, train
+from eigenfeatures.export.inference import Classifier, classify, runtime_device
 from eigenfeatures.export.metrics import classification_metrics
-from eigenfeatures.export.onnx_model import ExportCheck, export_onnx
+from eigenfeatures.export.onnx_model import ExportCheck, check_exportable, export_onnx
 from eigenfeatures.export.run_folder import (
     RunFolder,
+    check_outside,
     check_same_inputs,
-    check_same_run,
+    check_same_settings,
     check_vacant,
     hash_inputs,
 )
 from eigenfeatures.export.settings import Settings
-from eigenfeatures.export.tables import Columns, add_columns, read_table, write_table
+from eigenfeatures.export.tables import Columns, read_table, write_table
 from eigenfeatures.kernels import SliceStatistics
 
 _COMPARED_SLICES = 8
+_LARGEST_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Run:
         return np.flatnonzero(self.split == part)
 
 
-def measure(samples_folder: Path, out: Path, settings: Settings, talk: Talk) -> Run:
+@contextmanager
+def measure(samples_folder: Path, out: Path, settings: Settings, talk: Talk) -> Iterator[Run]:
     """Read every slice once, and write its statistics into a folder for a later training.
 
     Raises
@@ -80,11 +84,14 @@ def measure(samples_folder: Path, out: Path, settings: Settings, talk: Talk) -> 
     InputError
         For any mistake in the stacks or the folder; nothing is written then.
     """
-    samples, split = _open_and_split(samples_folder, out, settings, False, talk)
-    return _measure(samples, split, out, settings, False, talk)
+    with _opened(samples_folder, out, settings, False, talk) as samples:
+        check_outside(out, samples_folder)
+        split = split_slices(samples, settings.split, settings.seed)
+        yield _measured(samples, split, out, settings, False, talk)
 
 
-def start(samples_folder: Path, out: Path, settings: Settings, resume: bool, talk: Talk) -> Run:
+@contextmanager
+def start(samples_folder: Path, out: Path, settings: Settings, resume: bool, talk: Talk) -> Iterator[Run]:
     """Do what `measure` does, once it is sure that the training fits the slices and the memory.
 
     Raises
@@ -92,30 +99,29 @@ def start(samples_folder: Path, out: Path, settings: Settings, resume: bool, tal
     InputError
         For any mistake in the stacks, the settings or the folder; nothing is written then.
     """
-    samples, split = _open_and_split(samples_folder, out, settings, resume, talk)
-    _check_training(samples, split, settings, talk)
-    return _measure(samples, split, out, settings, resume, talk)
+    with _opened(samples_folder, out, settings, resume, talk) as samples:
+        check_outside(out, samples_folder)
+        split = split_slices(samples, settings.split, settings.seed)
+        _check_training(samples, split, settings, talk)
+        yield _measured(samples, split, out, settings, resume, talk)
 
 
-def _open_and_split(
-    samples_folder: Path, out: Path, settings: Settings, resume: bool, talk: Talk
-) -> tuple[SampleSet, NDArray[np.str_]]:
+def _opened(samples_folder: Path, out: Path, settings: Settings, resume: bool, talk: Talk) -> SampleSet:
     check_vacant(out, resume)
+    if resume and (out / "run.toml").is_file():
+        check_same_settings(out, settings)
     samples = open_samples(samples_folder, size=settings.size, regions=settings.regions)
     for note in samples.notes:
         talk.say(note)
-    return samples, split_slices(samples, settings.split, settings.seed)
+    return samples
 
 
 def _check_training(samples: SampleSet, split: NDArray[np.str_], settings: Settings, talk: Talk) -> None:
     network = build_network(settings.preset, len(samples.classes), samples.size)
     network.check_layer(settings.layer)
-    batch, training = settings.plan.batch_size, int(np.sum(split == TRAIN))
-    if batch > training:
-        raise InputError(
-            f"batch size {batch} is larger than the {training} slices to train on; "
-            f"use --batch-size {max(1, training // 2)} or less"
-        )
+    check_exportable(network)
+    batch = settings.plan.batch_size
+    check_batch_size(batch, int(np.sum(split == TRAIN)))
     device = choose_device(settings.device)
     free = available_memory(device)
     needed = check_training_memory(network, batch, free, 2 if trains_in_bfloat16(device) else 4)
@@ -124,28 +130,41 @@ def _check_training(samples: SampleSet, split: NDArray[np.str_], settings: Setti
     )
 
 
-def _measure(
+def _measured(
     samples: SampleSet, split: NDArray[np.str_], out: Path, settings: Settings, resume: bool, talk: Talk
 ) -> Run:
     """Write nothing unless all slices can be read and belong to the run that is resumed."""
     statistics = sample_statistics(samples, operator_named(settings.operator), talk.track)
+    _check_range(samples, statistics)
     inputs = hash_inputs(samples, talk.track)
     folder = RunFolder(out.absolute(), samples.root.absolute(), settings, inputs)
     run = Run(folder, samples, split, statistics)
     if resume and folder.record.is_file():
-        check_same_run(out, settings, inputs)
+        check_same_inputs(RunFolder.open(out), inputs)
         folder.remove_leftovers()
+    folder.write_record()
     if not (resume and folder.slices.is_file()):
-        folder.write_record()
         write_table(folder.slices, _first_columns(run))
     return run
 
 
-def open_run(path: Path, **changes: Any) -> tuple[RunFolder, SampleSet, Model]:
+def _check_range(samples: SampleSet, statistics: SliceStatistics) -> None:
+    """Refuse intensities whose squared differences float32 can't hold, or takes for zero."""
+    vanished = (statistics.mean_gradient == 0) & (statistics.deviation > 0)
+    lost = np.flatnonzero(vanished | ~np.isfinite(statistics.mean_gradient))
+    if len(lost):
+        stack, number = samples.specimens[samples.specimen_of[lost[0]]].stack, samples.slice_of[lost[0]]
+        raise InputError(
+            f"{stack.path}: slice {number} (counted from 0) has intensities too large or too small for "
+            "float32; rescale the stack"
+        )
+
+
+@contextmanager
+def open_run(path: Path, talk: Talk, **changes: Any) -> Iterator[tuple[RunFolder, SampleSet, Model]]:
     """Open the folder of a run whose training is finished.
 
-    Settings given in `changes` that are not None take the place of the run's, and
-    ``run.toml`` says so.
+    Settings given in `changes` that are not None take the place of the run's.
 
     Raises
     ------
@@ -157,16 +176,14 @@ def open_run(path: Path, **changes: Any) -> tuple[RunFolder, SampleSet, Model]:
     changed = {name: value for name, value in changes.items() if value is not None}
     folder = replace(folder, settings=replace(folder.settings, **changed))
     model.network.check_layer(folder.settings.layer)
-    samples = folder.open_samples()
-    check_same_inputs(folder, hash_inputs(samples, silent))
-    if samples.classes != model.classes or samples.size != model.network.size:
-        raise InputError(
-            f"the model in {path} was made for {', '.join(model.classes)} at "
-            f"{'×'.join(map(str, model.network.size))} pixels, not for {folder.samples}"
-        )
-    if changed:
-        folder.write_record()
-    return folder, samples, model
+    with folder.open_samples() as samples:
+        check_same_inputs(folder, hash_inputs(samples, talk.track))
+        if samples.classes != model.classes or samples.size != model.network.size:
+            raise InputError(
+                f"the model in {path} was made for {', '.join(model.classes)} at "
+                f"{'×'.join(map(str, model.network.size))} pixels, not for {folder.samples}"
+            )
+        yield folder, samples, model
 
 
 def train_step(run: Run, talk: Talk) -> None:
@@ -220,9 +237,9 @@ def export_step(folder: RunFolder, samples: SampleSet, model: Model) -> ExportCh
 
 def infer_step(folder: RunFolder, samples: SampleSet, talk: Talk) -> dict[str, Any]:
     """Classify every slice through ONNX Runtime; fill ``slices.csv`` and write ``metrics.json``."""
-    predicted, columns = predict(folder.onnx, samples, folder.settings.device, talk)
+    predicted, columns = predict(folder, samples, talk)
     split = np.array(read_table(folder.slices)["split"])
-    add_columns(folder.slices, columns)
+    fill_slices(folder, columns)
     metrics: dict[str, Any] = {"split": folder.settings.split}
     for part in (VALIDATION, TRAIN):
         chosen = split == part
@@ -232,9 +249,9 @@ def infer_step(folder: RunFolder, samples: SampleSet, talk: Talk) -> dict[str, A
 
 
 def predict(
-    onnx: Path, samples: SampleSet, device: str, talk: Talk
+    folder: RunFolder, samples: SampleSet, talk: Talk
 ) -> tuple[NDArray[np.int64], dict[str, list[Any]]]:
-    """Classify every slice of the samples with an exported model.
+    """Classify every slice of the samples with the exported model of a run.
 
     Returns
     -------
@@ -243,14 +260,24 @@ def predict(
     columns : dict
         ``predicted`` and ``probability``, for a table.
     """
-    classifier = Classifier(onnx, choose_device(device).type)
+    device = runtime_device(folder.settings.device)
+    talk.say(f"classifying on '{device}' with ONNX Runtime")
+    classifier = Classifier(folder.onnx, device)
     classifier.check_samples(samples)
-    batch = 16
+    # What fits in training fits here.
+    batch = min(_LARGEST_BATCH, folder.settings.plan.batch_size)
     blocks = classify(classifier, samples, np.arange(len(samples)), batch)
     probabilities = np.concatenate(list(talk.track(blocks, "classifying", math.ceil(len(samples) / batch))))
     predicted = probabilities.argmax(1)
     names = [samples.classes[k] for k in predicted]
     return predicted, {"predicted": names, "probability": list(probabilities.max(1))}
+
+
+def fill_slices(folder: RunFolder, columns: Columns) -> None:
+    """Write columns into ``slices.csv``, where they have been or before the last one, ``flag``."""
+    table = {**read_table(folder.slices), **columns}
+    flags = table.pop("flag")
+    write_table(folder.slices, {**table, "flag": flags})
 
 
 def slice_columns(samples: SampleSet) -> Columns:

@@ -44,12 +44,6 @@ def read_table(path: Path) -> dict[str, list[str]]:
         ) from error
 
 
-def add_columns(path: Path, columns: Columns) -> None:
-    """Append columns to a table, and drop older ones of the same names."""
-    kept = {name: cells for name, cells in read_table(path).items() if name not in columns}
-    write_table(path, {**kept, **columns})
-
-
 def numbers(cells: Sequence[str]) -> NDArray[np.float64]:
     """Turn the cells of a column into numbers, empty ones into NaN."""
     return np.array([float(cell) if cell else np.nan for cell in cells])

@@ -6,7 +6,7 @@ from eigenfeatures.eigen.figures.comparison import overlay, sample_grid
 from eigenfeatures.eigen.figures.confusion import confusion_matrix
 from eigenfeatures.eigen.figures.operators import operator_comparison
 from eigenfeatures.eigen.figures.responses import gradient_and_channels, response_montage
-from eigenfeatures.eigen.figures.sections import Region, Sections, whole_slice_and_sections
+from eigenfeatures.eigen.figures.sections import Sections, whole_slice_and_sections
 from eigenfeatures.eigen.figures.slices import typical_slices
 from eigenfeatures.eigen.figures.spectrum import singular_value_decay
 from eigenfeatures.eigen.figures.style import figure_png
@@ -16,7 +16,6 @@ __all__ = [
     "CAPTIONS",
     "NOTES",
     "Caption",
-    "Region",
     "Sections",
     "channel_activation",
     "confusion_matrix",

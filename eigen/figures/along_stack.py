@@ -51,7 +51,7 @@ def channel_activation(
     Parameters
     ----------
     means
-        Layer name, such as ``relu1``, to ``(N,)``; NaN where no activation is positive.
+        Layer name, such as ``relu1``, to ``(N,)``; 0 where no activation is positive.
     boundaries, names
         As in `slice_means`.
 

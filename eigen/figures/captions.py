@@ -130,7 +130,7 @@ CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         ),
         "versions": Caption(
             "Versions and device",
-            "These are the versions of the libraries and the device that the run used. Another device or "
+            "These are the device and the versions of the libraries that the run used. Another device or "
             "another version of torch may change results in their last digits, and training can amplify "
             "such changes.",
         ),
@@ -148,10 +148,9 @@ NOTES: Mapping[str, str] = MappingProxyType(
         ),
         "block": (
             "The validation slices are one contiguous block of every stack, apart from the training slices "
-            "by a guard gap that was used for nothing and ends where slices no longer correlate, or at 15 % of "
-            "the stack. That removes the leak between neighbouring slices, "
-            "but both parts come from the same scan: what is peculiar to a scan can still tell samples "
-            "apart."
+            "by a guard gap that was used for nothing and ends where slices no longer correlate, or at "
+            "15 % of the stack. That removes the leak between neighbouring slices, but both parts come from "
+            "the same scan: what is peculiar to a scan can still tell samples apart."
         ),
         "specimen": (
             "The validation slices come from specimens of which no slice was trained on. This is the "

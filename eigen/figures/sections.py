@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,32 +22,13 @@ from eigenfeatures.eigen.figures.panels import (
     title_panel,
 )
 from eigenfeatures.eigen.figures.style import LABEL_SIZE, ORANGE, TICK_SIZE, new_figure
+from eigenfeatures.eigen.stacks import Region
 
 # In inches: what the images of a row may take, and what titles, axes and colour bar take beside them.
 _WIDTH = 8.0
 _HIGHEST = 4.0
 _BESIDE_IMAGES = 2.6
 _HALO = withStroke(linewidth=4, foreground="black")
-
-
-class Region(Protocol):
-    """A rectangle cut out of a slice, in pixels."""
-
-    @property
-    def top(self) -> int:
-        """First row."""
-
-    @property
-    def left(self) -> int:
-        """First column."""
-
-    @property
-    def height(self) -> int:
-        """Number of rows."""
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
 
 
 @dataclass(frozen=True)

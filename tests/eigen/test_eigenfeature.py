@@ -32,7 +32,7 @@ def maps_of(model: Model, slices, layer, resolution):
 def test_features_equal_lapack(opened, layer, resolution):
     model, samples = opened
     indices = np.array([3, 20, 40, 41, 60])
-    blocks = list(slice_features(model, samples, indices, layer, resolution, device=CPU, block=2))
+    blocks = list(slice_features(model, samples, indices, layer, resolution, device=CPU, seed=0, block=2))
     assert [len(block.flags) for block in blocks] == [2, 2, 1]
     found_u = np.concatenate([block.svd.u for block in blocks])
     found_s = np.concatenate([block.svd.s for block in blocks])
@@ -50,7 +50,7 @@ def test_features_equal_lapack(opened, layer, resolution):
 def test_alpha_is_the_channel_of_the_largest_activation(opened):
     model, samples = opened
     indices = np.arange(5)
-    (block,) = slice_features(model, samples, indices, "relu2", "pooled", device=CPU, block=8)
+    (block,) = slice_features(model, samples, indices, "relu2", "pooled", device=CPU, seed=0, block=8)
     for layer in ("relu1", "relu2"):
         maps = maps_of(model, samples.read(indices), layer, "pooled")
         for k, channels in enumerate(maps):
@@ -69,7 +69,9 @@ def test_a_slice_without_response_is_flagged(opened):
     before = model.network.norm2.bias.data.clone()
     model.network.norm2.bias.data -= 1e6
     try:
-        (block,) = slice_features(silent, samples, np.arange(2), "relu2", "pooled", device=CPU)
+        (block,) = slice_features(
+            silent, samples, np.arange(2), "relu2", "pooled", device=CPU, seed=0, block=2
+        )
     finally:
         model.network.norm2.bias.data.copy_(before)
     assert block.flags == ["zero", "zero"]

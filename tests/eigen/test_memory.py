@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from eigenfeatures.eigen import memory
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.memory import check_training_memory, training_memory
 from eigenfeatures.eigen.network import build_network
@@ -46,5 +48,15 @@ def test_what_does_not_fit_is_refused_with_the_batch_that_would():
     with pytest.raises(InputError, match="use --batch-size 31") as refused:
         check_training_memory(network, 64, training_memory(network, 31) + 1)
     assert "'paper' on 266×266 pixels with batch size 64 needs about" in str(refused.value)
-    with pytest.raises(InputError, match="use a smaller --size or --preset reduced"):
+    with pytest.raises(InputError, match="use a smaller --size or another --preset"):
         check_training_memory(network, 64, 1000)
+
+
+def test_limits_of_control_groups_count(tmp_path, monkeypatch):
+    """A job in a container or under Slurm has less than the machine."""
+    (tmp_path / "memory.max").write_text("4096\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    monkeypatch.setattr(memory, "_CONTROL_GROUPS", tmp_path)
+    assert memory.available_memory(torch.device("cpu")) == 3096
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available_memory(torch.device("cpu")) > 2**20

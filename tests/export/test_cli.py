@@ -620,10 +620,11 @@ def test_a_run_that_nobody_watches_prints_notes_and_json_only(stacks, tmp_path, 
     assert "\x1b" not in answer.error + answer.output
     assert "\r" not in answer.error + answer.output
     notes = answer.error.splitlines()
-    assert len(notes) == 3, answer.error
+    assert len(notes) == 4, answer.error
     assert notes[0] == "samples: ignored README.txt"
     assert re.fullmatch(r"training on '\w+' will need about [\d.]+ GiB of [\d.]+ GiB free", notes[1])
     assert re.fullmatch(r"model\.onnx agrees with torch to [\de.-]+ on 8 slices", notes[2])
+    assert re.fullmatch(r"classifying on '\w+' with ONNX Runtime", notes[3])
 
 
 def test_a_terminal_gets_a_progress_bar_with_the_time_left(tmp_path):

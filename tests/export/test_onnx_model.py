@@ -21,12 +21,12 @@ from eigenfeatures.export.onnx_model import ExportMismatchError, export_onnx, re
 
 def small_model(**preprocessing):
     return Model(
-        build_network("small", 3, (24, 30), 1).eval(), ("a", "b", "c"), Preprocessing(**preprocessing), {}
+        build_network("small", 3, (40, 34), 1).eval(), ("a", "b", "c"), Preprocessing(**preprocessing), {}
     )
 
 
 def slices_of(dtype, count=5):
-    return np.random.default_rng(2).integers(0, 200, (count, 24, 30)).astype(dtype)
+    return np.random.default_rng(2).integers(0, 200, (count, 40, 34)).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
@@ -103,6 +103,31 @@ def test_classifier_gives_the_probabilities_of_torch(finished_run, stacks):
         expected = torch.softmax(model.network(torch.from_numpy(model.preprocessing(slices))[:, None]), 1)
     found = Classifier(finished_run / "model.onnx")(slices)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_a_gradient_that_the_kernels_do_not_compute_is_refused(tmp_path, monkeypatch):
+    """The file is compared with the preprocessing that trained the model, not with its own."""
+    monkeypatch.setattr(onnx_model.StandardizedGradient, "_standardize", lambda _, gradient: 1.01 * gradient)
+    with pytest.raises(ExportMismatchError, match="differs from torch by"):
+        export_onnx(
+            small_model(),
+            tmp_path / "m.onnx",
+            slices_of(np.uint8),
+            layer="relu2",
+            resolution="pooled",
+            description={},
+        )
+
+
+def test_large_slices_are_standardised_as_the_kernel_does(tmp_path):
+    """One float32 sum over a slice of this size is off by 4e-4 in ONNX Runtime."""
+    slices = np.random.default_rng(0).integers(0, 65535, (1, 2048, 2048), np.uint16)
+    layer = onnx_model.StandardizedGradient(Preprocessing())
+    torch.onnx.export(
+        layer, (torch.from_numpy(slices),), tmp_path / "g.onnx", dynamo=True, input_names=["x"], verbose=False
+    )
+    found = onnxruntime.InferenceSession(tmp_path / "g.onnx").run(None, {"x": slices})[0]
+    np.testing.assert_allclose(found[:, 0], Preprocessing()(slices), atol=1e-5)
 
 
 def test_files_that_are_not_ours_are_refused(tmp_path):

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 
 from eigenfeatures.eigen.model_file import load_model
 from eigenfeatures.eigen.responses import responses
-from eigenfeatures.export import report
+from eigenfeatures.export import run_figures
 from eigenfeatures.export.settings import Settings
 
 COLUMNS = [
@@ -343,8 +343,34 @@ def test_features_and_predictions_come_in_any_order_and_again(finished_run, tmp_
     for step in ("features", "infer", "features"):
         assert call(step, run).code == 0
     with (run / "slices.csv").open(encoding="utf-8") as file:
-        assert sorted(next(csv.reader(file))) == sorted(COLUMNS)
-    assert sorted(rows(run)[9].items()) == sorted(rows(finished_run)[9].items())
+        assert next(csv.reader(file)) == COLUMNS
+    assert (run / "slices.csv").read_bytes() == (finished_run / "slices.csv").read_bytes()
+
+
+def test_an_export_of_another_layer_leaves_the_run_as_it_is(finished_run, tmp_path):
+    """The report draws the layer that slices.csv is of."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    assert call("export", run, "--layer", "relu1").code == 0
+    assert (run / "run.toml").read_bytes() == (finished_run / "run.toml").read_bytes()
+    assert call("features", run, "--layer", "relu1").code == 0
+    assert tomllib.loads((run / "run.toml").read_text(encoding="utf-8"))["settings"]["layer"] == "relu1"
+
+
+def test_a_run_is_compared_only_with_one_on_the_same_slices(finished_run, stacks, tmp_path):
+    other = tmp_path / "other"
+    assert call("run", stacks, "--out", other, *QUICK, "--roi", "0,0,40,38").code == 0
+    for first, second in ((finished_run, other), (other, finished_run)):
+        answer = call("report", first, "--compare", second)
+        assert answer.code == 2
+        assert f"{second} is a run on other samples or regions" in answer.error
+
+
+def test_a_report_no_longer_compared_drops_the_other_training(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    assert call("report", run, "--compare", finished_run).code == 0
+    assert (run / "figures" / "fig12_training_compared.png").is_file()
+    assert call("report", run).code == 0
+    assert not (run / "figures" / "fig12_training_compared.png").exists()
 
 
 def test_another_seed_gives_another_result(finished_run, stacks, tmp_path):
@@ -397,7 +423,7 @@ def test_a_compared_run_adds_a_column_and_its_training(finished_run, stacks, tmp
     )
     assert answer.code == 0, answer.error
     run = shutil.copytree(finished_run, tmp_path / "run")
-    with mock.patch.object(report, "sample_grid", wraps=report.sample_grid) as grid:
+    with mock.patch.object(run_figures, "sample_grid", wraps=run_figures.sample_grid) as grid:
         answer = call("report", run, "--compare", tmp_path / "other", "--json")
     assert answer.code == 0, answer.error
     assert len(grid.call_args_list) == 2

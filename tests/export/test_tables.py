@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.export.tables import add_columns, numbers, read_table, write_table
+from eigenfeatures.export.tables import numbers, read_table, write_table
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
@@ -24,18 +24,11 @@ def test_text_with_commas_and_line_ends_survives(tmp_path):
     assert read_table(tmp_path / "t.csv") == {"name": names, "empty": ["", "", ""]}
 
 
-def test_added_columns_come_last_and_replace_their_namesakes(tmp_path):
-    path = tmp_path / "t.csv"
-    write_table(path, {"a": [1, 2], "b": [3, 4]})
-    add_columns(path, {"c": [5, 6], "a": [7, 8]})
-    assert path.read_text() == "b,c,a\n3,5,7\n4,6,8\n"
-
-
 def test_columns_of_different_lengths_are_an_error_and_leave_the_file(tmp_path):
     path = tmp_path / "t.csv"
     write_table(path, {"a": [1, 2]})
     with pytest.raises(ValueError, match="shorter"):
-        add_columns(path, {"b": [1]})
+        write_table(path, {"a": [1, 2], "b": [1]})
     assert path.read_text() == "a\n1\n2\n"
     assert list(tmp_path.iterdir()) == [path]
 

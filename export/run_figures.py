@@ -1,0 +1,147 @@
+"""The paper's figures for one finished run, or for two side by side."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from eigenfeatures.eigen.figures import (
+    Sections,
+    channel_activation,
+    confusion_matrix,
+    gradient_and_channels,
+    operator_comparison,
+    overlay,
+    response_montage,
+    sample_grid,
+    singular_value_decay,
+    slice_means,
+    training_progress,
+    typical_slices,
+    whole_slice_and_sections,
+)
+from eigenfeatures.eigen.split import VALIDATION
+from eigenfeatures.export.finished import Answer, Finished
+from eigenfeatures.export.tables import numbers
+from eigenfeatures.kernels import Operator, gradient_magnitude, strongest_channel
+
+COMPARED_TRAINING = "fig12_training_compared"
+
+_FIG9_LAYERS = ("conv1", "conv2", "relu2")
+
+
+def run_figures(run: Finished, other: Finished | None) -> Mapping[str, tuple[str, Callable[[], Figure]]]:
+    """Return what to draw: name of a caption to the file's name and the drawing, as the report has them."""
+    names, pixel = run.samples.classes, run.pixel
+    answers = run.answers(run.typical)
+    compared = None if other is None else other.answers(run.typical)
+    features = [answer.eigenfeature for answer in answers]
+    figures: dict[str, tuple[str, Callable[[], Figure]]] = {
+        "eigenfeatures": (
+            "fig13_eigenfeatures",
+            partial(_grid, run, other, answers, compared, "eigenfeature", "Eigenfeatures", "σ₁u₁/√C"),
+        ),
+        "overlay": ("overlay", partial(overlay, run.slices, features, names, pixel)),
+        "strongest_channels": (
+            "fig11_strongest_channels",
+            partial(_grid, run, other, answers, compared, "alpha", "Strongest channel", "channel α"),
+        ),
+        "channel_activation": ("fig10_channel_activation", partial(_activation, run)),
+        "typical_slices": ("fig01_typical_slices", partial(typical_slices, run.slices, names, pixel)),
+        "whole_slice_and_sections": ("fig02_whole_slice_and_sections", partial(_whole_slice, run)),
+        "slice_mean": ("fig03a_mean", partial(_along, run, "mean", "mean grey value")),
+        "slice_gradient": ("fig03b_mean_gradient", partial(_along, run, "mean_gradient", "mean |∇Y|")),
+        "operator_comparison": ("fig05_gradient_operators", partial(_operators, run)),
+        "training_progress": ("fig06_training", partial(_training, run)),
+        "confusion_matrix": ("confusion_matrix", partial(_confusion, run)),
+        "singular_value_decay": ("fig07d_singular_values", partial(_decay, run)),
+        "response_montage": ("fig08_response_maps", partial(_montage, run)),
+        "gradient_and_channels": ("fig09_strongest_channel_by_layer", partial(_by_layer, run)),
+    }
+    if other is not None:
+        figures["training_progress_compared"] = (COMPARED_TRAINING, partial(_training, other))
+    return figures
+
+
+def _grid(
+    run: Finished,
+    other: Finished | None,
+    answers: list[Answer],
+    compared: list[Answer] | None,
+    attribute: str,
+    title: str,
+    quantity: str,
+) -> Figure:
+    images = [getattr(answer, attribute) for answer in answers]
+    columns = {"|∇Y|": list(run.gradients), _column(quantity, run, other): images}
+    if other is not None and compared is not None:
+        columns[_column(quantity, other, run)] = [getattr(answer, attribute) for answer in compared]
+    title = f"{title} at {run.folder.settings.layer}"
+    return sample_grid(columns, run.samples.classes, title, run.pixel)
+
+
+def _column(quantity: str, run: Finished, other: Finished | None) -> str:
+    """Title a column by what tells its run from the other."""
+    if other is None:
+        return quantity
+    ours, theirs = run.folder.settings.to_toml(), other.folder.settings.to_toml()
+    differing = [f"{name} {ours[name]}" for name in ours if ours[name] != theirs.get(name)]
+    told_apart = ", ".join(differing[:2]) or run.folder.path.name
+    return f"{quantity} ({told_apart})".replace("$", r"\$")
+
+
+def _activation(run: Finished) -> Figure:
+    means = {layer: numbers(run.table[f"alpha_{layer}_positive_mean"]) for layer in ("relu1", "relu2")}
+    return channel_activation(means, run.boundaries, run.samples.classes)
+
+
+def _along(run: Finished, column: str, ylabel: str) -> Figure:
+    return slice_means(numbers(run.table[column]), run.boundaries, run.samples.classes, ylabel)
+
+
+def _whole_slice(run: Finished) -> Figure:
+    specimen = run.samples.specimens[0]
+    stack, region = specimen.stack, specimen.region
+    regions = [part.region for part in run.samples.specimens if part.stack is stack]
+    middle_row, middle_column = region.height // 2, region.width // 2
+    rows, columns = [], []
+    # One slice at a time, since a stack may be larger than the memory.
+    for number in range(stack.shape[0]):
+        image = stack.read([number], region)[0]
+        rows.append(image[middle_row].copy())
+        columns.append(image[:, middle_column].copy())
+    middle = stack.shape[0] // 2
+    sections = Sections(xy=stack.read([middle], region)[0], xz=np.stack(rows), yz=np.stack(columns))
+    return whole_slice_and_sections(stack.read([middle])[0], regions, sections, run.voxel)
+
+
+def _operators(run: Finished) -> Figure:
+    image = run.slices[run.strongest_sample]
+    names: dict[Operator, None] = dict.fromkeys(("forward", "sobel", run.model.preprocessing.operator))
+    return operator_comparison({name: gradient_magnitude(image, name) for name in names}, run.pixel)
+
+
+def _training(run: Finished) -> Figure:
+    return training_progress(run.training, f"Training of the network '{run.folder.settings.preset}'")
+
+
+def _confusion(run: Finished) -> Figure:
+    return confusion_matrix(np.array(run.metrics[VALIDATION]["confusion"]), run.samples.classes)
+
+
+def _decay(run: Finished) -> Figure:
+    names = [name for name in (f"sigma{k}" for k in range(1, 9)) if any(run.table[name])]
+    values = np.stack([numbers(run.table[name]) for name in names], axis=1)
+    return singular_value_decay(values, numbers(run.table["energy1"]), run.samples.label, run.samples.classes)
+
+
+def _montage(run: Finished) -> Figure:
+    maps = run.layer_maps(int(run.typical[run.strongest_sample]))
+    return response_montage(maps, run.folder.settings.layer)
+
+
+def _by_layer(run: Finished) -> Figure:
+    maps = run.maps(int(run.typical[run.strongest_sample]), _FIG9_LAYERS, "pooled")
+    strongest = {layer: channels[strongest_channel(channels).index] for layer, channels in maps.items()}
+    return gradient_and_channels(run.gradients[run.strongest_sample], strongest, run.pixel)
