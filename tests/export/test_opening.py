@@ -56,10 +56,8 @@ def test_a_stack_of_one_slice_is_refused_with_advice(tmp_path):
                 tifffile.imwrite(folder / sample / f"s{specimen}" / f"{number}.tif", image)
     answer = call("run", folder, "--out", tmp_path / "out", *QUICK)
     assert answer.code == 2
-    assert (
-        "sample 'a' has too few slices for a" in answer.error
+    assert "sample 'a' has too few slices for a" in answer.error
     assert "use stacks of at least 10 slices" in answer.error
-    )
 
 
 def test_a_run_is_resumed_on_another_device(finished_run):
