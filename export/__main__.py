@@ -11,6 +11,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         from eigenfeatures.export import cli
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted before anything was done\n")
+        sys.exit(1)
     except ModuleNotFoundError as error:
         sys.stderr.write(
             f"error: the command needs '{error.name}'; install eigenfeatures[cpu] or eigenfeatures[gpu]\n"

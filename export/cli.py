@@ -102,9 +102,9 @@ def export(
         check = export_step(*opened)
     return {
         "model": str(run / "model.onnx"),
-        "slices compared": check.slices,
-        "largest difference of probabilities": check.probabilities,
-        "largest difference of responses": check.response,
+        "slices_compared": check.slices,
+        "largest_difference_of_probabilities": check.probabilities,
+        "largest_difference_of_responses": check.response,
     }
 
 

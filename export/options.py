@@ -38,7 +38,7 @@ def reports(command: Callable[..., Values]) -> Callable[..., None]:
         if json:
             print_json(values)
         else:
-            print_table({name: _text(value) for name, value in values.items()})
+            print_table({name.replace("_", " "): _text(value) for name, value in values.items()})
 
     return _like(reporting, command, [*inspect.signature(command).parameters.values(), *added])
 

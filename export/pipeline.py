@@ -131,14 +131,14 @@ def summary(folder: RunFolder) -> dict[str, Any]:
     }
     if folder.has_model:
         facts["network"] = folder.settings.preset
-        facts["validation accuracy"] = load_model(folder.path).training["validation_accuracy"]
+        facts["validation_accuracy"] = load_model(folder.path).training["validation_accuracy"]
     if folder.metrics.is_file():
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
-        facts["validation accuracy"] = metrics[VALIDATION]["accuracy"]
+        facts["validation_accuracy"] = metrics[VALIDATION]["accuracy"]
     if "residual" in table:
-        facts["median σ₂/σ₁"] = _median(table["sigma2_over_sigma1"])
-        facts["median σ₁²/‖X‖²"] = _median(table["energy1"])
-        facts["flagged slices"] = sum(bool(flag) for flag in table["flag"])
+        facts["median_sigma2_over_sigma1"] = _median(table["sigma2_over_sigma1"])
+        facts["median_energy1"] = _median(table["energy1"])
+        facts["flagged_slices"] = sum(bool(flag) for flag in table["flag"])
     if folder.report.is_file():
         facts["report"] = str(folder.report)
     return facts

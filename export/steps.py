@@ -17,7 +17,12 @@ from eigenfeatures.eigen.files import write_text
 from eigenfeatures.eigen.memory import available_memory, check_training_memory
 from eigenfeatures.eigen.model_file import Model, load_model, save_model
 from eigenfeatures.eigen.network import build_network
-from eigenfeatures.eigen.preprocessing import fit_preprocessing, operator_named, sample_statistics
+from eigenfeatures.eigen.preprocessing import (
+    Preprocessing,
+    fit_preprocessing,
+    operator_named,
+    sample_statistics,
+)
 from eigenfeatures.eigen.progress import Track
 from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.eigen.split import TRAIN, VALIDATION, split_slices
@@ -63,12 +68,15 @@ class Run:
         ``train``, ``validation`` or ``guard``.
     statistics : SliceStatistics
         Of every slice.
+    preprocessing : Preprocessing
+        With the constants that the training slices give.
     """
 
     folder: RunFolder
     samples: SampleSet
     split: NDArray[np.str_]
     statistics: SliceStatistics
+    preprocessing: Preprocessing
 
     def slices_in(self, part: str) -> NDArray[np.int64]:
         """Return the indices of the slices of one part of the split."""
@@ -138,7 +146,10 @@ def _measured(
     _check_range(samples, statistics)
     inputs = hash_inputs(samples, talk.track)
     folder = RunFolder(out.absolute(), samples.root.absolute(), settings, inputs)
-    run = Run(folder, samples, split, statistics)
+    preprocessing = fit_preprocessing(
+        operator_named(settings.operator), settings.normalise, statistics, split == TRAIN
+    )
+    run = Run(folder, samples, split, statistics, preprocessing)
     if resume and folder.record.is_file():
         check_same_inputs(RunFolder.open(out), inputs)
         folder.remove_leftovers()
@@ -189,17 +200,13 @@ def open_run(path: Path, talk: Talk, **changes: Any) -> Iterator[tuple[RunFolder
 def train_step(run: Run, talk: Talk) -> None:
     """Train, and write ``training.csv`` and the model."""
     settings, samples = run.folder.settings, run.samples
-    training, validation = run.slices_in(TRAIN), run.slices_in(VALIDATION)
-    preprocessing = fit_preprocessing(
-        operator_named(settings.operator), settings.normalise, run.statistics, run.split == TRAIN
-    )
     network = build_network(settings.preset, len(samples.classes), samples.size, settings.seed)
     history = train(
         network,
         samples,
-        preprocessing,
-        training,
-        validation,
+        run.preprocessing,
+        run.slices_in(TRAIN),
+        run.slices_in(VALIDATION),
         settings.plan,
         device=choose_device(settings.device),
         checkpoint=run.folder.checkpoint,
@@ -217,7 +224,7 @@ def train_step(run: Run, talk: Talk) -> None:
         "validation_loss": last.validation_loss,
         "plan": asdict(settings.plan),
     }
-    save_model(Model(network, samples.classes, preprocessing, reached), run.folder.path)
+    save_model(Model(network, samples.classes, run.preprocessing, reached), run.folder.path)
     run.folder.checkpoint.unlink(missing_ok=True)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eigenfeatures.kernels.arrays import loop_input, stacked
+from eigenfeatures.kernels.interop import any_library
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class StrongestChannel:
     positive_mean: NDArray[np.float64]
 
 
+@any_library
 def strongest_channel(responses: ArrayLike) -> StrongestChannel:
     """Find the channel that holds the largest activation of each slice (paper, eq. 13).
 

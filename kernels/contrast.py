@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eigenfeatures.kernels.arrays import loop_input, working_dtype
+from eigenfeatures.kernels.interop import any_library
 
 
+@any_library
 def stretch_contrast(images: ArrayLike, saturate: float = 0.01) -> NDArray[Any]:
     """Stretch the grey values of each image to [0, 1], for looking at (paper, section 3.2).
 

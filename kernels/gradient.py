@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eigenfeatures.kernels.arrays import loop_input, output, stacked, working_dtype
 from eigenfeatures.kernels.cpu import gradient as loops
+from eigenfeatures.kernels.interop import any_library
 from eigenfeatures.kernels.operators import Operator, mask_of
 from eigenfeatures.kernels.statistics import slice_statistics
 
@@ -14,6 +15,7 @@ from eigenfeatures.kernels.statistics import slice_statistics
 _CONSTANT = 1e-6
 
 
+@any_library
 def gradient(images: ArrayLike, operator: Operator = "sobel") -> tuple[NDArray[Any], NDArray[Any]]:
     """Approximate the gradient of each slice.
 
@@ -55,6 +57,7 @@ def gradient(images: ArrayLike, operator: Operator = "sobel") -> tuple[NDArray[A
     return gy, gx
 
 
+@any_library
 def gradient_magnitude(
     images: ArrayLike, operator: Operator = "sobel", *, out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
@@ -91,6 +94,7 @@ def gradient_magnitude(
     return _magnitude(given, operator, np.zeros(leading), np.ones(leading), out)
 
 
+@any_library
 def standardized_gradient(
     images: ArrayLike,
     operator: Operator = "sobel",

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from eigenfeatures.kernels.arrays import loop_input, stacked, working_dtype
 from eigenfeatures.kernels.cpu import gradient as gradient_loops
 from eigenfeatures.kernels.cpu import statistics as loops
+from eigenfeatures.kernels.interop import any_library
 from eigenfeatures.kernels.operators import Operator, mask_of
 
 
@@ -37,6 +38,7 @@ class SliceStatistics(NamedTuple):
     deviation_gradient: NDArray[np.float64]
 
 
+@any_library
 def slice_statistics(images: ArrayLike, operator: Operator = "sobel") -> SliceStatistics:
     """Measure each slice and its |∇Y| in one pass that writes no image.
 
@@ -83,5 +85,6 @@ def slice_statistics(images: ArrayLike, operator: Operator = "sobel") -> SliceSt
 
 
 def _deviation(mean: NDArray[np.float64], mean_square: NDArray[np.float64]) -> NDArray[np.float64]:
-    variance = np.asarray(mean_square - mean * mean)
+    with np.errstate(invalid="ignore"):  # infinite sums make a NaN, as they should
+        variance = np.asarray(mean_square - mean * mean)
     return np.sqrt(np.maximum(variance, 0.0))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eigenfeatures.kernels.arrays import loop_input, stacked, working_dtype
+from eigenfeatures.kernels.interop import any_library
 from eigenfeatures.kernels.krylov import random_signs
 from eigenfeatures.kernels.triplets import UNDEFINED, Triplets, decompose, smallest_tolerance
 
@@ -45,6 +46,7 @@ class TruncatedSVD:
     energy: NDArray[np.float64]
 
 
+@any_library
 def truncated_svd(
     responses: ArrayLike,
     rank: int = 1,

@@ -543,7 +543,7 @@ def test_slices_without_response_are_flagged_and_still_reported(partly_constant,
     assert table["flag"] == ["zero"] * 12 + ["constant;zero"] * 12
     assert {float(value) for value in table["sigma1"]} == {0.0}
     assert set(table["sigma2_over_sigma1"]) == set(table["energy1"]) == {""}
-    assert facts["flagged slices"] == 24
+    assert facts["flagged_slices"] == 24
     assert np.all(tifffile.imread(run / "eigenfeatures" / "a.tif") == 0)
     assert call("report", run).code == 0
 
