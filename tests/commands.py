@@ -2,13 +2,20 @@
 
 import contextlib
 import io
+import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from unittest import mock
 
+import numpy as np
+
 from eigenfeatures.export import cli
+
+COMMANDS = ("run", "stats", "train", "export", "infer", "features", "report", "demo", "phantom")
+ON_A_RUN = ("export", "infer", "features", "report")
 
 # Options of a run that takes seconds; `conftest.quick_settings` says the same in Python.
 QUICK = ("--preset", "small", "--iterations", "6", "--batch-size", "8", "--rank", "2")
@@ -57,3 +64,29 @@ def spawn(*arguments: object, **options: object) -> subprocess.Popen[str]:
         env=ENVIRONMENT,
         **options,
     )
+
+
+def assert_refused(answer, *reasons, code=2):
+    """One line that starts with "error: ", the last one, and gives each of the reasons."""
+    lines = answer.error.splitlines()
+    assert answer.code == code, answer.error
+    assert answer.output == ""
+    assert "Traceback" not in answer.error
+    assert [line.startswith("error: ") for line in lines] == [False] * (len(lines) - 1) + [True], answer.error
+    for reason in reasons:
+        assert re.search(reason, lines[-1]), f"{reason!r} is not in {lines[-1]!r}"
+
+
+def parsed(answer):
+    """The JSON that is all of standard output; ``NaN`` is not JSON."""
+    assert answer.code == 0, answer.error
+
+    def refuse(name):
+        raise ValueError(f"{name} is not JSON")
+
+    return json.loads(answer.output, parse_constant=refuse)
+
+
+def random_stack(shape=(12, 40, 40), dtype=np.uint8):
+    """A stack of noise, 12 slices of 40×40 unless told otherwise."""
+    return np.random.default_rng(5).integers(0, 255, shape).astype(dtype)

@@ -1,0 +1,221 @@
+"""Folders of runs are made, continued, refused and left alone as they should be."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+from commands import ON_A_RUN, QUICK, assert_refused, call, parsed
+
+from eigenfeatures.eigen.phantom import make_phantom
+from eigenfeatures.export import pipeline
+from eigenfeatures.export.tables import read_table
+
+
+@pytest.fixture(scope="module")
+def trained(stacks, tmp_path_factory):
+    """A run that stops after the training."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert call("train", stacks, "--out", folder, *QUICK).code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(stacks, tmp_path_factory):
+    """A run that stops after the statistics."""
+    folder = tmp_path_factory.mktemp("measured") / "run"
+    assert call("stats", stacks, "--out", folder, *QUICK).code == 0
+    return folder
+
+
+def _content(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_folder_that_holds_another_run_is_left_alone(stacks, finished_run):
+    before = _content(finished_run)
+    for command in ("run", "train", "stats"):
+        answer = call(command, stacks, "--out", finished_run, *QUICK)
+        assert_refused(answer, "holds another run.*choose another folder for --out")
+    assert _content(finished_run) == before
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "infer"])
+def test_a_folder_that_holds_other_files_is_left_alone(command, stacks, finished_run, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    arguments = {"run": ["run", stacks, *QUICK], "demo": ["demo"], "infer": ["infer", finished_run, stacks]}
+    answer = call(*arguments[command], "--out", tmp_path)
+    assert_refused(answer, f"{tmp_path.name} is not empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_demo_leaves_another_run_alone(finished_run):
+    before = _content(finished_run)
+    assert_refused(call("demo", "--out", finished_run), "is not empty")
+    assert _content(finished_run) == before
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "infer"])
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_a_file_in_the_place_of_the_folder_is_refused(command, below, stacks, finished_run, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    arguments = {"run": ["run", stacks, *QUICK], "demo": ["demo"], "infer": ["infer", finished_run, stacks]}
+    answer = call(*arguments[command], "--out", tmp_path / "file" / below)
+    assert_refused(answer, r"/file is a file; choose another folder")
+    assert "training" not in answer.error, "it must be refused before any work"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_statistics_may_be_measured_again_with_other_settings(stacks, tmp_path):
+    for operator in ("sobel", "forward"):
+        assert call("stats", stacks, "--out", tmp_path, *QUICK, "--operator", operator).code == 0
+    assert pipeline.RunFolder.open(tmp_path).settings.operator == "forward"
+
+
+def test_statistics_need_no_room_for_a_training(stacks, tmp_path):
+    """The default batch of 64 is more than this set can train on, and nothing is trained."""
+    answer = call("stats", stacks, "--out", tmp_path / "out", "--preset", "small")
+    assert answer.code == 0, answer.error
+    assert "training" not in answer.error
+
+
+@pytest.mark.parametrize("command", ON_A_RUN)
+def test_a_folder_that_is_no_run_is_refused(command, stacks, tmp_path):
+    assert_refused(call(command, tmp_path / "none"), "none is not the folder of a run")
+    assert_refused(call(command, stacks), "samples is not the folder of a run")
+    (tmp_path / "run.toml").write_text('title = "my own"')
+    assert_refused(call(command, tmp_path), r"run\.toml is not the record of a run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
+@pytest.mark.parametrize("command", ON_A_RUN)
+def test_a_run_without_a_model_is_refused(command, measured):
+    before = _content(measured)
+    assert_refused(call(command, measured), r"model\.json is missing; train")
+    assert _content(measured) == before
+
+
+def test_steps_say_which_step_is_missing(trained):
+    assert_refused(call("infer", trained), r"model\.onnx is missing; export")
+    assert_refused(
+        call("report", trained), r"slices\.csv has no column 'predicted'; run 'eigenfeatures infer'"
+    )
+    assert not (trained / "report.html").exists()
+    assert not (trained / "figures").exists()
+
+
+def test_report_wants_the_features(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert call("export", run).code == 0
+    assert call("infer", run).code == 0
+    assert_refused(call("report", run), "no column 'residual'; run 'eigenfeatures features'")
+    assert not (run / "figures").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "reason"),
+    [
+        ("features", ["--layer", "relu9"], "layer 'relu9' is not in the network 'small'"),
+        ("features", ["--resolution", "full"], "--resolution 'full' is unknown"),
+        ("features", ["--rank", "9"], "--rank is 9; give at most 8"),
+        ("export", ["--layer", "relu9"], "layer 'relu9' is not in the network 'small'"),
+    ],
+)
+def test_a_bad_option_of_a_step_leaves_the_run_alone(command, option, reason, finished_run):
+    before = _content(finished_run)
+    assert_refused(call(command, finished_run, *option), reason)
+    assert _content(finished_run) == before
+
+
+def test_only_the_same_run_is_resumed(stacks, trained, tmp_path):
+    before = _content(trained)
+    answer = call("run", stacks, "--out", trained, *QUICK, "--seed", "1", "--resume")
+    assert_refused(answer, "made with seed = 0, and now it is 1")
+    changed = shutil.copytree(stacks, tmp_path / "samples")
+    images = tifffile.imread(changed / "sample2.tif")
+    images[3, 4, 5] ^= 1
+    tifffile.imwrite(changed / "sample2.tif", images, imagej=True)
+    answer = call("run", changed, "--out", trained, *QUICK, "--resume")
+    assert_refused(answer, r"made from other data \(sample2\.tif differs\)")
+    assert _content(trained) == before
+
+
+@pytest.mark.parametrize("command", ON_A_RUN)
+def test_stacks_that_changed_after_the_run_are_refused(command, stacks, finished_run, tmp_path):
+    """Otherwise rows of `slices.csv` would speak of other slices than those measured."""
+    moved = shutil.copytree(stacks, tmp_path / "samples")
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    record = (run / "run.toml").read_text(encoding="utf-8")
+    (run / "run.toml").write_text(record.replace(str(stacks), str(moved)), encoding="utf-8")
+    assert call("export", run).code == 0
+    images = tifffile.imread(moved / "sample2.tif")
+    tifffile.imwrite(moved / "sample2.tif", images[:-1], imagej=True)
+    before = _content(run)
+    assert_refused(call(command, run), r"sample2\.tif differs")
+    shutil.rmtree(moved)
+    assert_refused(call(command, run), "samples: no such folder")
+    assert _content(run) == before
+
+
+def test_samples_and_out_go_together(stacks, finished_run, tmp_path):
+    assert_refused(call("infer", finished_run, stacks), "SAMPLES and --out go together")
+    assert_refused(call("infer", finished_run, "--out", tmp_path / "out"), "SAMPLES and --out go together")
+    assert not (tmp_path / "out").exists()
+
+
+def _renamed(root):
+    (root / "sample4.tif").rename(root / "steel.tif")
+
+
+def _fewer(root):
+    (root / "sample4.tif").unlink()
+
+
+def _rewritten(change):
+    def rewrite(root):
+        for path in root.glob("*.tif"):
+            tifffile.imwrite(path, change(tifffile.imread(path)), imagej=True)
+
+    return rewrite
+
+
+OTHER_STACKS = {
+    "other classes": (_renamed, "holds the samples .*steel, but the model was made for .*sample4"),
+    "fewer classes": (_fewer, "sample3, but the model was made for .*sample4"),
+    "other size": (_rewritten(lambda a: a[:, :36]), "36×40 pixels, but the model was made for 40×40"),
+    "other dtype": (_rewritten(lambda a: a.astype(np.uint16)), "uint16 slices, but the model takes uint8"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_STACKS)
+def test_stacks_that_do_not_suit_the_model_are_refused(what, stacks, finished_run, tmp_path):
+    change, reason = OTHER_STACKS[what]
+    change(shutil.copytree(stacks, tmp_path / "samples"))
+    answer = call("infer", finished_run, tmp_path / "samples", "--out", tmp_path / "out")
+    assert_refused(answer, rf"samples .*{reason}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_stacks_are_classified_as_the_runs_own(stacks, finished_run, tmp_path):
+    """The same slices under another path get the very answers of the run."""
+    shutil.copytree(stacks, tmp_path / "samples")
+    answer = call("infer", finished_run, tmp_path / "samples", "--out", tmp_path / "out", "--json")
+    ours, theirs = read_table(finished_run / "slices.csv"), read_table(tmp_path / "out" / "predictions.csv")
+    assert list(theirs) == ["sample", "specimen", "slice", "predicted", "probability"]
+    assert all(theirs[column] == ours[column] for column in theirs)
+    right = np.mean(np.array(ours["sample"]) == np.array(ours["predicted"]))
+    assert parsed(answer)["accuracy"] == pytest.approx(right)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["accuracy"] == pytest.approx(right)
+
+
+def test_runs_on_other_samples_are_not_compared(finished_run, tmp_path):
+    make_phantom(tmp_path / "samples", slices=16, size=40, seed=9, layout="stacks")
+    assert (
+        call("train", tmp_path / "samples", "--out", tmp_path / "run", *QUICK, "--iterations", "1").code == 0
+    )
+    before = _content(finished_run)
+    answer = call("report", finished_run, "--compare", tmp_path / "run")
+    assert_refused(answer, "run is a run on other samples")
+    assert_refused(call("report", finished_run, "--compare", tmp_path), "not the folder of a run")
+    assert _content(finished_run) == before
