@@ -25,7 +25,7 @@ from eigenfeatures.eigen.preprocessing import (
 )
 from eigenfeatures.eigen.progress import Track
 from eigenfeatures.eigen.samples import SampleSet, open_samples
-from eigenfeatures.eigen.split import TRAIN, VALIDATION, split_slices
+from eigenfeatures.eigen.split import GUARD, TRAIN, VALIDATION, split_slices
 from eigenfeatures.eigen.training import TrainingStep, check_batch_size, train
 from eigenfeatures.export.inference import Classifier, classify, runtime_device
 from eigenfeatures.export.metrics import classification_metrics
@@ -247,7 +247,7 @@ def infer_step(folder: RunFolder, samples: SampleSet, talk: Talk) -> dict[str, A
     predicted, columns = predict(folder, samples, talk)
     split = np.array(read_table(folder.slices)["split"])
     fill_slices(folder, columns)
-    metrics: dict[str, Any] = {"split": folder.settings.split}
+    metrics: dict[str, Any] = {"split": folder.settings.split, "guard_slices": int(np.sum(split == GUARD))}
     for part in (VALIDATION, TRAIN):
         chosen = split == part
         metrics[part] = classification_metrics(samples.label[chosen], predicted[chosen], samples.classes)

@@ -134,6 +134,7 @@ def test_metrics_follow_from_slices_csv(finished_run):
     metrics = json.loads((finished_run / "metrics.json").read_text(encoding="utf-8"))
     names = ["sample1", "sample2", "sample3", "sample4"]
     assert metrics["split"] == "block"
+    assert metrics["guard_slices"] == sum(row["split"] == "guard" for row in rows(finished_run)) > 0
     for part in ("train", "validation"):
         table = [row for row in rows(finished_run) if row["split"] == part]
         pairs = [(row["sample"], row["predicted"]) for row in table]
