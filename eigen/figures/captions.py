@@ -159,8 +159,8 @@ NOTES: Mapping[str, str] = MappingProxyType(
         ),
         "alexnet": (
             "This network has Krizhevsky's layers for one channel, trained from scratch on these slices and "
-            "not pretrained on photographs. Batch normalisation stands in place of local response "
-            "normalisation, without which training stays at chance."
+            "not pretrained on photographs. Batch normalisation after every convolution stands in place of "
+            "local response normalisation, without which training stays at chance."
         ),
         "phantom": (
             "These samples are simulated density fields with simulated noise. Nothing in this report was "

@@ -27,6 +27,12 @@ def test_samples_ten_percent_apart_in_correlation_length_are_told_apart(tmp_path
 
 
 @pytest.mark.slow
+def test_krizhevskys_layers_learn_from_scratch(ct_data, tmp_path):
+    """With batch normalisation in the first two blocks only they stayed at chance, 0.24."""
+    assert validation_accuracy(ct_data, tmp_path / "run", "--preset", "alexnet", "--split", "block") >= 0.9
+
+
+@pytest.mark.slow
 def test_the_halves_of_one_stack_are_not_told_apart(ct_data, tmp_path):
     """The negative control: with the material the same, nothing but position could tell the halves apart.
 
