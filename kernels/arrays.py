@@ -1,6 +1,9 @@
 """What the kernels accept as arrays, and the form in which the loops get them."""
 
-from typing import Any
+import math
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -21,25 +24,31 @@ _LOOP_DTYPES = {
     "f8": np.float64,
 }
 
+# What the rounding of responses makes of a singular value of zero, against the largest one; also the
+# least residual that can be promised for vectors of that precision.
+NOISE = MappingProxyType({np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-12})
 
-def loop_input(array: ArrayLike, name: str, trailing: int) -> NDArray[Any]:
-    """Return real numbers as the loops take them: native, C-contiguous and read-only.
+
+def loop_input(array: ArrayLike, name: str, trailing: int, xp: Any = np) -> NDArray[Any]:
+    """Return real numbers as the loops take them: native and C-contiguous.
 
     Parameters
     ----------
     array
-        Anything that `numpy.asarray` turns into integers or floats of at most 64 bits.
+        Anything that ``xp.asarray`` turns into integers or floats of at most 64 bits.
     name
         The argument's name, for messages.
     trailing
         How many of the last axes hold one item; none of them may be empty.
+    xp
+        NumPy or CuPy.
 
     Returns
     -------
-    numpy.ndarray
-        uint8, uint16, float32 or float64. A view wherever the layout allows it.
-        It is marked read-only so that no loop can change a caller's data, and so that
-        each loop is compiled for one kind of array.
+    array
+        uint8, uint16, float32 or float64. A view wherever the layout allows it. One of
+        NumPy is marked read-only, so that no loop can change a caller's data and each
+        loop is compiled for one kind of array.
 
     Raises
     ------
@@ -49,9 +58,9 @@ def loop_input(array: ArrayLike, name: str, trailing: int) -> NDArray[Any]:
         Where there are too few axes, or an item has no pixels.
     """
     try:
-        given = np.asarray(array)
+        given = xp.asarray(array)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise TypeError(f"{name} can't be read as a NumPy array: {error}") from error
+        raise TypeError(f"{name} can't be read as an array: {error}") from error
     dtype = _LOOP_DTYPES.get(f"{given.dtype.kind}{given.dtype.itemsize}")
     if dtype is None:
         raise TypeError(f"{name} holds {given.dtype}; give integers or floats of 8 to 64 bits")
@@ -59,8 +68,9 @@ def loop_input(array: ArrayLike, name: str, trailing: int) -> NDArray[Any]:
         raise ValueError(f"{name} has {given.ndim} axes and needs at least {trailing}")
     if 0 in given.shape[given.ndim - trailing :]:
         raise ValueError(f"{name} of shape {given.shape} has no pixels")
-    view = np.ascontiguousarray(given, dtype=dtype).view()
-    view.flags.writeable = False
+    view: NDArray[Any] = xp.ascontiguousarray(given, dtype=dtype).view()
+    if isinstance(view, np.ndarray):
+        view.flags.writeable = False
     return view
 
 
@@ -72,30 +82,28 @@ def working_dtype(array: NDArray[Any]) -> np.dtype[Any]:
 def stacked(array: NDArray[Any], trailing: int) -> NDArray[Any]:
     """Merge the leading axes into one, which may be empty."""
     kept = array.shape[array.ndim - trailing :]
-    count = array.size // int(np.prod(kept))
+    count = array.size // math.prod(kept)
     return array.reshape((count, *kept))
 
 
-def output(
-    out: NDArray[Any] | None, shape: tuple[int, ...], dtype: DTypeLike, inputs: NDArray[Any]
+def writeable(
+    out: Any, shape: tuple[int, ...], dtype: DTypeLike, inputs: Iterable[object], xp: Any
 ) -> NDArray[Any]:
-    """Return `out` where it can take a result without changing the input, or a new array.
+    """Return `out` where it can take a result without changing an input.
 
     Raises
     ------
     TypeError
-        Where `out` is not a NumPy array of `dtype`.
+        Where `out` is not an array of `dtype`.
     ValueError
-        Where its shape or layout is wrong, it is read-only, or it overlaps the input.
+        Where its shape is wrong, it is read-only, or it overlaps an input.
     """
-    if out is None:
-        return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray) or out.dtype != dtype:
-        raise TypeError(f"out must be a NumPy array of {np.dtype(dtype)}")
+    if not isinstance(out, xp.ndarray) or out.dtype != dtype:
+        raise TypeError(f"out must be an array of {np.dtype(dtype)}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape} and the result {shape}")
-    if not (out.flags.c_contiguous and out.flags.writeable):
-        raise ValueError("out must be C-contiguous and writeable")
-    if np.may_share_memory(out, inputs):
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise ValueError("out is read-only")
+    if any(isinstance(given, xp.ndarray) and xp.may_share_memory(out, given) for given in inputs):
         raise ValueError("out overlaps the input, which must stay unchanged")
-    return out
+    return cast(NDArray[Any], out)

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eigenfeatures.kernels.arrays import loop_input, working_dtype
-from eigenfeatures.kernels.interop import any_library
+from eigenfeatures.kernels.arrays import working_dtype
+from eigenfeatures.kernels.call import Backend, Call
 
 
-@any_library
-def stretch_contrast(images: ArrayLike, saturate: float = 0.01) -> NDArray[Any]:
+def stretch_contrast(
+    images: ArrayLike, saturate: float = 0.01, *, backend: Backend = "auto", stream: object = None
+) -> NDArray[Any]:
     """Stretch the grey values of each image to [0, 1], for looking at (paper, section 3.2).
 
     The lowest and highest `saturate` of the pixels are clipped, at the percentiles of
@@ -23,10 +23,12 @@ def stretch_contrast(images: ArrayLike, saturate: float = 0.01) -> NDArray[Any]:
         Images ``(..., H, W)`` of integers or floats.
     saturate
         Fraction of the pixels clipped at each end, at least 0 and below 0.5.
+    backend, stream
+        Where to compute; see `gradient_magnitude`.
 
     Returns
     -------
-    numpy.ndarray
+    array
         Of the input's shape: float32 for 8-bit, 16-bit and float32 input, else float64.
 
     Raises
@@ -35,14 +37,21 @@ def stretch_contrast(images: ArrayLike, saturate: float = 0.01) -> NDArray[Any]:
         Where the elements are not real numbers.
     ValueError
         Where there are fewer than two axes, no pixels, or `saturate` is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stretch_contrast(np.array([[10, 20], [30, 40]], np.uint8), 0.0).round(2).tolist()
+    [[0.0, 0.33000001311302185], [0.6700000166893005, 1.0]]
     """
-    given = loop_input(images, "images", trailing=2)
     if not 0 <= saturate < 0.5:
         raise ValueError(f"saturate is {saturate} and must be at least 0 and below 0.5")
-    values = given.astype(working_dtype(given))
-    percentiles = [100 * saturate, 100 * (1 - saturate)]
-    low, high = np.percentile(values, percentiles, axis=(-2, -1), keepdims=True).astype(values.dtype)
-    width = high - low
-    stretched = np.clip((values - low) / np.where(width > 0, width, 1), 0, 1)
-    result: NDArray[Any] = np.where(width > 0, stretched, values > low).astype(values.dtype)
-    return result
+    with Call(backend, stream, images=images) as call:
+        xp = call.xp
+        given = call.input("images", trailing=2)
+        values = given.astype(working_dtype(given))
+        percentiles = [100 * saturate, 100 * (1 - saturate)]
+        low, high = xp.percentile(values, percentiles, axis=(-2, -1), keepdims=True).astype(values.dtype)
+        width = high - low
+        stretched = xp.clip((values - low) / xp.where(width > 0, width, 1), 0, 1)
+        return call.result(xp.where(width > 0, stretched, values > low).astype(values.dtype))

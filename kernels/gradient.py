@@ -1,22 +1,19 @@
 """The gradient of slices and its size, raw or standardised (paper, eq. 1 to 3)."""
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eigenfeatures.kernels.arrays import loop_input, output, stacked, working_dtype
-from eigenfeatures.kernels.cpu import gradient as loops
-from eigenfeatures.kernels.interop import any_library
+from eigenfeatures.kernels.arrays import stacked, working_dtype
+from eigenfeatures.kernels.call import Backend, Call
 from eigenfeatures.kernels.operators import Operator, mask_of
-from eigenfeatures.kernels.statistics import slice_statistics
-
-# Below this, the deviation of |∇Y| against its mean is the rounding of float32.
-_CONSTANT = 1e-6
 
 
-@any_library
-def gradient(images: ArrayLike, operator: Operator = "sobel") -> tuple[NDArray[Any], NDArray[Any]]:
+def gradient(
+    images: ArrayLike, operator: Operator = "sobel", *, backend: Backend = "auto", stream: object = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Approximate the gradient of each slice.
 
     With d the difference ``Y[j + 1] - Y[j - 1]``: ``central`` is d/2, and ``prewitt``,
@@ -34,10 +31,12 @@ def gradient(images: ArrayLike, operator: Operator = "sobel") -> tuple[NDArray[A
         Slices ``(..., H, W)`` of integers or floats, each on its own.
     operator
         One of `OPERATORS`.
+    backend, stream
+        Where to compute; see `gradient_magnitude`.
 
     Returns
     -------
-    gy, gx : numpy.ndarray
+    gy, gx : array
         Components down the rows and along them, of the input's shape: float32 for 8-bit,
         16-bit and float32 input, else float64.
 
@@ -47,19 +46,30 @@ def gradient(images: ArrayLike, operator: Operator = "sobel") -> tuple[NDArray[A
         Where the elements are not real numbers.
     ValueError
         Where there are fewer than two axes, no pixels, or no such operator.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gy, gx = gradient(np.array([[0, 1, 2], [0, 1, 2], [0, 1, 2]], np.uint8), "central")
+    >>> gx[1].tolist(), gy[1].tolist()
+    ([0.5, 1.0, 0.5], [0.0, 0.0, 0.0])
     """
-    given = loop_input(images, "images", trailing=2)
-    mask = mask_of(operator)
-    dtype = working_dtype(given)
-    gy, gx = np.empty(given.shape, dtype), np.empty(given.shape, dtype)
-    weights = np.array([mask.side, mask.centre], dtype)
-    loops.gradient(stacked(given, 2), weights, mask.one_sided, stacked(gy, 2), stacked(gx, 2))
-    return gy, gx
+    with Call(backend, stream, images=images) as call:
+        given = call.input("images", trailing=2)
+        mask = mask_of(operator)
+        dtype = working_dtype(given)
+        gy, gx = call.xp.empty(given.shape, dtype), call.xp.empty(given.shape, dtype)
+        call.loops("gradient").gradient(stacked(given, 2), mask, stacked(gy, 2), stacked(gx, 2))
+        return call.result((gy, gx))
 
 
-@any_library
 def gradient_magnitude(
-    images: ArrayLike, operator: Operator = "sobel", *, out: NDArray[Any] | None = None
+    images: ArrayLike,
+    operator: Operator = "sobel",
+    *,
+    out: NDArray[Any] | None = None,
+    backend: Backend = "auto",
+    stream: object = None,
 ) -> NDArray[Any]:
     """Compute |∇Y| = √(Yx² + Yy²) of each slice (paper, eq. 2).
 
@@ -75,26 +85,46 @@ def gradient_magnitude(
     operator
         One of `OPERATORS`; see `gradient` for their scales and borders.
     out
-        C-contiguous array to fill, of the result's shape and dtype.
+        Array to fill, of the result's shape and dtype and of the same library and device as `images`.
+        One that isn't C-contiguous costs a copy.
+    backend
+        ``"auto"`` computes where the arrays are. ``"cuda"`` brings host arrays to the GPU and the
+        result back; ``"cpu"`` refuses arrays of a GPU.
+    stream
+        CUDA stream to work on: of CuPy, of torch, or its address. By default the current
+        one of the arrays' library.
 
     Returns
     -------
-    numpy.ndarray
-        |∇Y| of the input's shape: float32 for 8-bit, 16-bit and float32 input, else float64.
+    array
+        |∇Y| of the input's shape, of its library and on its device: float32 for 8-bit, 16-bit and float32
+        input, else float64. `out` itself if it is given.
 
     Raises
     ------
     TypeError
-        Where the elements are not real numbers, or `out` has another dtype.
+        Where the elements are not real numbers, `out` has another dtype, or arrays are of two
+        libraries or devices.
     ValueError
         Where there are fewer than two axes, no pixels, no such operator, or `out` doesn't fit.
+    OSError
+        Where a GPU is asked for and its packages or the device are missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spot = np.zeros((3, 3), np.uint8)
+    >>> spot[1, 1] = 1
+    >>> gradient_magnitude(spot)[1].tolist()
+    [2.0, 0.0, 2.0]
     """
-    given = loop_input(images, "images", trailing=2)
-    leading = given.shape[:-2]
-    return _magnitude(given, operator, np.zeros(leading), np.ones(leading), out)
+    with Call(backend, stream, images=images, out=out) as call:
+        given = call.input("images", trailing=2)
+        leading = given.shape[:-2]
+        mean, factor = call.xp.zeros(leading), call.xp.ones(leading)
+        return call.result(_magnitude(call, given, operator, mean, factor))
 
 
-@any_library
 def standardized_gradient(
     images: ArrayLike,
     operator: Operator = "sobel",
@@ -102,6 +132,8 @@ def standardized_gradient(
     mean: float | None = None,
     deviation: float | None = None,
     out: NDArray[Any] | None = None,
+    backend: Backend = "auto",
+    stream: object = None,
 ) -> NDArray[Any]:
     """Compute |∇Y| of each slice, zero-centred and divided by its standard deviation.
 
@@ -119,12 +151,12 @@ def standardized_gradient(
     mean, deviation
         Mean and standard deviation of |∇Y| over a data set, both or neither;
         `SliceStatistics` tells how to pool them.
-    out
-        C-contiguous array to fill, of the result's shape and dtype.
+    out, backend, stream
+        What to fill and where to compute; see `gradient_magnitude`.
 
     Returns
     -------
-    numpy.ndarray
+    array
         Of the input's shape: float32 for 8-bit, 16-bit and float32 input, else float64.
 
     Raises
@@ -134,37 +166,45 @@ def standardized_gradient(
     ValueError
         Where there are fewer than two axes, no pixels, no such operator, only one of `mean`
         and `deviation`, a deviation that isn't positive and finite, or `out` doesn't fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> slices = np.random.default_rng(0).integers(0, 256, (2, 64, 64), dtype=np.uint8)
+    >>> standardized = standardized_gradient(slices)
+    >>> bool(np.allclose(standardized.mean(axis=(1, 2)), 0, atol=1e-6))
+    True
+    >>> bool(np.allclose(standardized.std(axis=(1, 2)), 1, atol=1e-5))
+    True
     """
-    given = loop_input(images, "images", trailing=2)
     if (mean is None) != (deviation is None):
         raise ValueError("give both mean and deviation of a data set, or neither")
-    if mean is None or deviation is None:
-        statistics = slice_statistics(given, operator)
-        means, deviations = statistics.mean_gradient, statistics.deviation_gradient
-        constant = deviations <= _CONSTANT * means
-        factors = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, deviations))
-    else:
-        if not (np.isfinite(mean) and np.isfinite(deviation) and deviation > 0):
+    with Call(backend, stream, images=images, out=out) as call:
+        given = call.input("images", trailing=2)
+        if mean is None or deviation is None:
+            filled = call.output(given.shape, working_dtype(given))
+            call.loops("statistics").standardized(stacked(given, 2), mask_of(operator), stacked(filled, 2))
+            return call.result(filled)
+        if not (math.isfinite(mean) and math.isfinite(deviation) and deviation > 0):
             raise ValueError(f"mean {mean} and deviation {deviation} must be finite, deviation positive")
-        means = np.full(given.shape[:-2], float(mean))
-        factors = np.full(given.shape[:-2], 1.0 / deviation)
-    return _magnitude(given, operator, means, factors, out)
+        means = call.xp.full(given.shape[:-2], float(mean))
+        factors = call.xp.full(given.shape[:-2], 1.0 / deviation)
+        return call.result(_magnitude(call, given, operator, means, factors))
 
 
 def _magnitude(
+    call: Call,
     given: NDArray[Any],
     operator: Operator,
     means: NDArray[np.float64],
     factors: NDArray[np.float64],
-    out: NDArray[Any] | None,
 ) -> NDArray[Any]:
     mask = mask_of(operator)
     dtype = working_dtype(given)
-    filled = output(out, given.shape, dtype, given)
-    loops.magnitude(
+    filled = call.output(given.shape, dtype)
+    call.loops("gradient").magnitude(
         stacked(given, 2),
-        np.array([mask.side, mask.centre], dtype),
-        mask.one_sided,
+        mask,
         means.astype(dtype).reshape(-1),
         factors.astype(dtype).reshape(-1),
         stacked(filled, 2),

@@ -1,15 +1,14 @@
 """Truncated singular value decomposition of response maps (paper, section 3.3)."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eigenfeatures.kernels.arrays import loop_input, stacked, working_dtype
-from eigenfeatures.kernels.interop import any_library
-from eigenfeatures.kernels.krylov import random_signs
-from eigenfeatures.kernels.triplets import UNDEFINED, Triplets, decompose, smallest_tolerance
+from eigenfeatures.kernels.arrays import NOISE, stacked, working_dtype
+from eigenfeatures.kernels.call import Backend, Call
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class TruncatedSVD:
         (NaN or infinity in the slice), ``(...)``.
     energy
         ``‖X‖²_F`` of shape ``(...)``, float64: ``s[..., 0]**2 / energy`` is the eigenfeature's share.
-        Infinite where the squares exceed float64.
+        Sums over 512 pixels are in the precision of the responses. Infinite where the squares exceed float64.
     """
 
     u: NDArray[Any]
@@ -46,7 +45,6 @@ class TruncatedSVD:
     energy: NDArray[np.float64]
 
 
-@any_library
 def truncated_svd(
     responses: ArrayLike,
     rank: int = 1,
@@ -56,6 +54,8 @@ def truncated_svd(
     center: bool = False,
     start: ArrayLike | None = None,
     max_passes: int | None = None,
+    backend: Backend = "auto",
+    stream: object = None,
 ) -> TruncatedSVD:
     """Decompose each slice's responses; the first left singular vector is its eigenfeature.
 
@@ -93,6 +93,8 @@ def truncated_svd(
     max_passes
         Passes of the Lanczos iteration before a Gram matrix is formed. By default as many as
         were measured to take the same time.
+    backend, stream
+        Where to compute; see `gradient_magnitude`.
 
     Returns
     -------
@@ -104,57 +106,58 @@ def truncated_svd(
         Where the elements are not real numbers.
     ValueError
         Where there are fewer than three axes, no pixels, or an argument is out of range.
+
+    Examples
+    --------
+    Two maps that are the same picture at different strengths, so rank 1 holds all:
+
+    >>> import numpy as np
+    >>> picture = np.array([[3.0, 0.0], [0.0, 4.0]])
+    >>> svd = truncated_svd(np.stack([picture, 2 * picture]))
+    >>> svd.u[0].round(3).tolist(), float(svd.s[0].round(3)), svd.v[0].round(3).tolist()
+    ([[0.6, 0.0], [0.0, 0.8]], 11.18, [0.447, 0.894])
+    >>> bool(svd.residual <= 1e-5), float((svd.s[0] ** 2 / svd.energy).round(3))
+    (True, 1.0)
     """
-    given = loop_input(responses, "responses", trailing=3)
-    dtype = working_dtype(given)
-    leading, (channels, height, width) = given.shape[:-3], given.shape[-3:]
-    maps = stacked(given, 3).reshape(-1, channels, height * width)
-    _require(1 <= rank <= min(channels, height * width), f"rank {rank}", f"1 to {min(maps.shape[1:])}")
-    least = smallest_tolerance(dtype)
-    _require(least <= tol < 1, f"tol {tol}", f"{least:.1e} (for {dtype}) to 1")
-    _require(0 <= seed < 2**64, f"seed {seed}", "0 to 2**64 - 1")
-    _require(max_passes is None or max_passes >= 0, f"max_passes {max_passes}", "0 or more")
-    # Measured at C = 64 and 128: the Gram matrix and its eigenvectors take as long as this many passes.
-    limit = 2 + channels // 10 if max_passes is None else max_passes
-
-    direction = random_signs(channels, seed) if start is None else _direction(start, channels)
-    u = np.empty((len(maps), rank, height * width), dtype)
-    results: list[Triplets] = []
-    for x, left in zip(maps, u, strict=True):
-        working = (_centred(x) if center else x).astype(dtype, copy=False)
-        result = decompose(working, left, direction, tol, limit, seed)
-        if result.method not in UNDEFINED:
-            direction = result.v[0]
-        results.append(result)
-
-    def gathered(attribute: str, dtype: Any, *shape: int) -> NDArray[Any]:
-        values = [getattr(result, attribute) for result in results]
-        return np.array(values, dtype).reshape((*leading, *shape))
-
-    return TruncatedSVD(
-        u=u.reshape((*leading, rank, height, width)),
-        s=gathered("s", np.float64, rank),
-        v=gathered("v", np.float64, rank, channels),
-        residual=gathered("residual", np.float64),
-        passes=gathered("passes", np.int64),
-        method=gathered("method", "<U7"),
-        energy=gathered("energy", np.float64),
-    )
+    with Call(backend, stream, responses=responses, start=start) as call:
+        given = call.input("responses", trailing=3)
+        dtype = working_dtype(given)
+        leading, (channels, height, width) = given.shape[:-3], given.shape[-3:]
+        pixels = height * width
+        _require(1 <= rank <= min(channels, pixels), f"rank {rank}", f"1 to {min(channels, pixels)}")
+        least = NOISE[dtype]
+        _require(least <= tol < 1, f"tol {tol}", f"{least:.1e} (for {dtype}) to 1")
+        _require(0 <= seed < 2**64, f"seed {seed}", "0 to 2**64 - 1")
+        _require(max_passes is None or max_passes >= 0, f"max_passes {max_passes}", "0 or more")
+        found = call.loops("svd").decompose(
+            stacked(given, 3).reshape(-1, channels, pixels),
+            rank,
+            None if start is None else _direction(call, channels),
+            tol,
+            # Measured: as many passes take as long as the Gram matrix and its eigenvectors.
+            2 + channels // 20 if max_passes is None else max_passes,
+            seed,
+            center,
+        )
+        return call.result(
+            TruncatedSVD(
+                u=found.u.reshape((*leading, rank, height, width)),
+                s=found.s.reshape((*leading, rank)),
+                v=found.v.reshape((*leading, rank, channels)),
+                residual=found.residual.reshape(leading),
+                passes=found.passes.reshape(leading),
+                method=found.method.reshape(leading),
+                energy=found.energy.reshape(leading),
+            )
+        )
 
 
-def _centred(x: NDArray[Any]) -> NDArray[np.float64]:
-    """Subtract each row's mean, taken about its first value so that a constant row gives zeros."""
-    centred: NDArray[np.float64] = np.subtract(x, x[:, :1], dtype=np.float64)
-    centred -= centred.mean(axis=1, keepdims=True)
-    return centred
-
-
-def _direction(start: ArrayLike, channels: int) -> NDArray[np.float64]:
-    direction = np.array(loop_input(start, "start", trailing=1), np.float64)
-    size = np.linalg.norm(direction)
-    if direction.shape != (channels,) or not 0 < size < np.inf:
+def _direction(call: Call, channels: int) -> NDArray[np.float64]:
+    direction = call.input("start", trailing=1).astype(np.float64)
+    size = float(call.xp.linalg.norm(direction))
+    if direction.shape != (channels,) or not 0 < size < math.inf:
         raise ValueError(f"start must be {channels} finite numbers, not all zero")
-    return direction
+    return direction / size
 
 
 def _require(condition: bool, given: str, allowed: str) -> None:

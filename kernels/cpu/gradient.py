@@ -1,15 +1,18 @@
-"""Gradient of slices: a window of three rows runs down each block of rows.
+"""Gradient of slices: one long loop runs over the rows of a block as if they were one row.
 
-Rows are copied into the window in working precision with the edge pixel
-repeated, so that the arithmetic has neither borders nor integers in it.
+A row's last pixel and the next row's first are so computed from wrong neighbours, and then again
+with the edge pixel repeated. Two pixels a row cost less than what a loop over a single row
+leaves beside the vector lanes.
 """
 
 from typing import Any
 
 import numpy as np
 from numba import prange
+from numpy.typing import NDArray
 
 from eigenfeatures.kernels.cpu.compile import Kernel, helper
+from eigenfeatures.kernels.operators import Mask
 
 # Rows a block: enough that reading two neighbouring rows again costs little, few
 # enough that one slice of a detector's size occupies all threads.
@@ -23,87 +26,159 @@ def block_count(height: int) -> int:
 
 
 @helper
-def load_row(image: Any, i: int, row: Any) -> None:
-    """Fill `row` (W + 2) with row `i` of an image, the edge pixel repeated on every side."""
-    height, width = image.shape
-    source = image[min(max(i, 0), height - 1)]
-    for j in range(width):
-        row[j + 1] = source[j]
-    row[0] = row[1]
-    row[width + 1] = row[width]
+def components(
+    a0: Any, a1: Any, a2: Any, b0: Any, b1: Any, b2: Any, c0: Any, c1: Any, c2: Any,
+    side: Any, centre: Any, one_sided: bool,
+) -> Any:  # fmt: skip
+    """Return (gy, gx) from a pixel and its neighbours: a above it, c below it, from left to right.
 
-
-@helper
-def open_window(image: Any, first: int, mask: Any) -> Any:
-    """Return a window (3, W + 2) that waits for the row below row `first`."""
-    window = np.empty((3, image.shape[1] + 2), mask.dtype)
-    load_row(image, first - 1, window[0])
-    load_row(image, first, window[1])
-    return window
-
-
-@helper
-def move_window(image: Any, i: int, first: int, window: Any) -> tuple[Any, Any, Any]:
-    """Load the row below row `i` and return the rows above it, at it and below it."""
-    k = i - first
-    load_row(image, i + 1, window[(k + 2) % 3])
-    return window[k % 3], window[(k + 1) % 3], window[(k + 2) % 3]
-
-
-@helper
-def components(above: Any, here: Any, below: Any, mask: Any, one_sided: bool, gy: Any, gx: Any) -> None:
-    """Fill `gy` and `gx` (W) with the gradient's components at the middle one of three rows.
-
-    Differences come before smoothing: with an offset of 3·10⁴ the sum of four
-    float32 pixels loses the digits that the difference is made of.
+    Differences come before smoothing: with an offset of 3·10⁴ the sum of four float32 pixels loses
+    the digits that the difference is made of. Both components take the diagonal differences:
+    ``(c2 - c0) + (a2 - a0) = falling + rising`` and ``(c2 - a2) + (c0 - a0) = falling - rising``.
     """
-    side, centre = mask[0], mask[1]
     if one_sided:
-        for j in range(gx.size):
-            gx[j] = centre * (here[j + 2] - here[j + 1])
-            gy[j] = centre * (below[j + 1] - here[j + 1])
-    elif side == 0:
-        for j in range(gx.size):
-            gx[j] = centre * (here[j + 2] - here[j])
-            gy[j] = centre * (below[j + 1] - above[j + 1])
-    else:
-        for j in range(gx.size):
-            left = below[j] - above[j]
-            right = below[j + 2] - above[j + 2]
-            gx[j] = side * ((above[j + 2] - above[j]) + (below[j + 2] - below[j])) + centre * (
-                here[j + 2] - here[j]
-            )
-            gy[j] = side * (left + right) + centre * (below[j + 1] - above[j + 1])
+        return centre * (c1 - b1), centre * (b2 - b1)
+    down, along = centre * (c1 - a1), centre * (b2 - b0)
+    if side == 0:
+        return down, along
+    falling, rising = c2 - a0, a2 - c0
+    return side * (falling - rising) + down, side * (falling + rising) + along
+
+
+@helper
+def components_at_edge(above: Any, here: Any, below: Any, i: int, j: int, mask: Any, one_sided: bool) -> Any:
+    """Return (gy, gx) at a pixel of the first or last column of rows (r, W)."""
+    real = mask.dtype.type
+    left, right = max(j - 1, 0), min(j + 1, here.shape[1] - 1)
+    return components(
+        real(above[i, left]), real(above[i, j]), real(above[i, right]),
+        real(here[i, left]), real(here[i, j]), real(here[i, right]),
+        real(below[i, left]), real(below[i, j]), real(below[i, right]),
+        mask[0], mask[1], one_sided,
+    )  # fmt: skip
+
+
+@helper
+def fill_components(a: Any, b: Any, c: Any, mask: Any, one_sided: bool, gy: Any, gx: Any) -> None:
+    """Fill `gy` and `gx` (n) at all pixels but the first and the last of a long row `b` (n + 2)."""
+    n, real = gx.size, mask.dtype.type
+    a0, a1, a2 = a[:n], a[1 : n + 1], a[2 : n + 2]
+    b0, b1, b2 = b[:n], b[1 : n + 1], b[2 : n + 2]
+    c0, c1, c2 = c[:n], c[1 : n + 1], c[2 : n + 2]
+    side, centre = mask[0], mask[1]
+    for j in range(n):
+        gy[j], gx[j] = components(
+            real(a0[j]), real(a1[j]), real(a2[j]), real(b0[j]), real(b1[j]), real(b2[j]),
+            real(c0[j]), real(c1[j]), real(c2[j]), side, centre, one_sided,
+        )  # fmt: skip
+
+
+@helper
+def fill_magnitude(
+    a: Any, b: Any, c: Any, mask: Any, one_sided: bool, mean: Any, factor: Any, out: Any
+) -> None:
+    """Fill `out` (n) with (|∇Y| − mean) · factor; see `fill_components`."""
+    n, real = out.size, mask.dtype.type
+    a0, a1, a2 = a[:n], a[1 : n + 1], a[2 : n + 2]
+    b0, b1, b2 = b[:n], b[1 : n + 1], b[2 : n + 2]
+    c0, c1, c2 = c[:n], c[1 : n + 1], c[2 : n + 2]
+    side, centre = mask[0], mask[1]
+    for j in range(n):
+        down, along = components(
+            real(a0[j]), real(a1[j]), real(a2[j]), real(b0[j]), real(b1[j]), real(b2[j]),
+            real(c0[j]), real(c1[j]), real(c2[j]), side, centre, one_sided,
+        )  # fmt: skip
+        out[j] = (np.sqrt(along * along + down * down) - mean) * factor
+
+
+@helper
+def gradient_rows(above: Any, here: Any, below: Any, mask: Any, one_sided: bool, gy: Any, gx: Any) -> None:
+    """Fill rows `gy` and `gx` (r, W) from rows of the image and those above and below each of them."""
+    n = here.size
+    if n > 2:
+        fill_components(
+            above.reshape(n), here.reshape(n), below.reshape(n), mask, one_sided,
+            gy.reshape(n)[1 : n - 1], gx.reshape(n)[1 : n - 1],
+        )  # fmt: skip
+    for i in range(len(here)):
+        for j in (0, here.shape[1] - 1):
+            gy[i, j], gx[i, j] = components_at_edge(above, here, below, i, j, mask, one_sided)
+
+
+@helper
+def magnitude_rows(
+    above: Any, here: Any, below: Any, mask: Any, one_sided: bool, mean: Any, factor: Any, out: Any
+) -> None:
+    """Fill rows `out` (r, W) with (|∇Y| − mean) · factor; see `gradient_rows`."""
+    n = here.size
+    if n > 2:
+        fill_magnitude(
+            above.reshape(n), here.reshape(n), below.reshape(n), mask, one_sided, mean, factor,
+            out.reshape(n)[1 : n - 1],
+        )  # fmt: skip
+    for i in range(len(here)):
+        for j in (0, here.shape[1] - 1):
+            down, along = components_at_edge(above, here, below, i, j, mask, one_sided)
+            out[i, j] = (np.sqrt(along * along + down * down) - mean) * factor
+
+
+@helper
+def neighbouring_rows(image: Any, first: int, stop: int) -> Any:
+    """Return the rows above, at and below rows `first` to `stop`, which lie between two others."""
+    return image[first - 1 : stop - 1], image[first:stop], image[first + 1 : stop + 1]
+
+
+@helper
+def first_rows(image: Any) -> Any:
+    """Return the rows above, at and below the first row, which is repeated above itself."""
+    below = min(1, len(image) - 1)
+    return image[:1], image[:1], image[below : below + 1]
+
+
+@helper
+def last_rows(image: Any) -> Any:
+    """Return the rows above, at and below the last one of several rows, which is repeated below itself."""
+    last = len(image) - 1
+    return image[last - 1 : last], image[last:], image[last:]
 
 
 @helper
 def gradient_block(image: Any, first: int, mask: Any, one_sided: bool, gy: Any, gx: Any) -> None:
     """Fill one block of rows of `gy` and `gx` (H, W)."""
-    window = open_window(image, first, mask)
-    for i in range(first, min(first + BLOCK_ROWS, image.shape[0])):
-        above, here, below = move_window(image, i, first, window)
-        components(above, here, below, mask, one_sided, gy[i], gx[i])
+    last = len(image) - 1
+    stop = min(first + BLOCK_ROWS, last + 1)
+    inner, outer = max(first, 1), min(stop, last)
+    if first == 0:
+        a, b, c = first_rows(image)
+        gradient_rows(a, b, c, mask, one_sided, gy[:1], gx[:1])
+    if inner < outer:
+        a, b, c = neighbouring_rows(image, inner, outer)
+        gradient_rows(a, b, c, mask, one_sided, gy[inner:outer], gx[inner:outer])
+    if 0 < last < stop:
+        a, b, c = last_rows(image)
+        gradient_rows(a, b, c, mask, one_sided, gy[last:], gx[last:])
 
 
 @helper
 def magnitude_block(
-    image: Any, first: int, mask: Any, one_sided: bool, mean: float, factor: float, out: Any
+    image: Any, first: int, stop: int, mask: Any, one_sided: bool, mean: Any, factor: Any, out: Any
 ) -> None:
-    """Fill one block of rows of `out` (H, W) with (|∇Y| − mean) · factor."""
-    window = open_window(image, first, mask)
-    gy = np.empty(image.shape[1], mask.dtype)
-    gx = np.empty(image.shape[1], mask.dtype)
-    for i in range(first, min(first + BLOCK_ROWS, image.shape[0])):
-        above, here, below = move_window(image, i, first, window)
-        components(above, here, below, mask, one_sided, gy, gx)
-        row = out[i]
-        for j in range(row.size):
-            row[j] = (np.sqrt(gx[j] * gx[j] + gy[j] * gy[j]) - mean) * factor
+    """Fill `out` with rows `first` to `stop` of (|∇Y| − mean) · factor."""
+    last = len(image) - 1
+    inner, outer = max(first, 1), min(stop, last)
+    if first == 0:
+        a, b, c = first_rows(image)
+        magnitude_rows(a, b, c, mask, one_sided, mean, factor, out[:1])
+    if inner < outer:
+        a, b, c = neighbouring_rows(image, inner, outer)
+        magnitude_rows(a, b, c, mask, one_sided, mean, factor, out[inner - first : outer - first])
+    if 0 < last < stop:
+        a, b, c = last_rows(image)
+        magnitude_rows(a, b, c, mask, one_sided, mean, factor, out[last - first :])
 
 
 @Kernel
-def gradient(images: Any, mask: Any, one_sided: bool, gy: Any, gx: Any) -> None:
-    """Fill `gy` and `gx` (N, H, W) with the two components."""
+def _gradient(images: Any, mask: Any, one_sided: bool, gy: Any, gx: Any) -> None:
     blocks = block_count(images.shape[1])
     for task in prange(len(images) * blocks):
         s, first = task // blocks, task % blocks * BLOCK_ROWS
@@ -111,9 +186,26 @@ def gradient(images: Any, mask: Any, one_sided: bool, gy: Any, gx: Any) -> None:
 
 
 @Kernel
-def magnitude(images: Any, mask: Any, one_sided: bool, mean: Any, factor: Any, out: Any) -> None:
-    """Fill `out` (N, H, W) with (|∇Y| − mean) · factor; `mean` and `factor` (N) are of a slice."""
-    blocks = block_count(images.shape[1])
+def _magnitude(images: Any, mask: Any, one_sided: bool, mean: Any, factor: Any, out: Any) -> None:
+    blocks, height = block_count(images.shape[1]), images.shape[1]
     for task in prange(len(images) * blocks):
         s, first = task // blocks, task % blocks * BLOCK_ROWS
-        magnitude_block(images[s], first, mask, one_sided, mean[s], factor[s], out[s])
+        stop = min(first + BLOCK_ROWS, height)
+        magnitude_block(images[s], first, stop, mask, one_sided, mean[s], factor[s], out[s, first:stop])
+
+
+def weights(mask: Mask, dtype: Any) -> NDArray[Any]:
+    """Return the weights of a mask in the precision of the arithmetic."""
+    return np.array([mask.side, mask.centre], dtype)
+
+
+def gradient(images: NDArray[Any], mask: Mask, gy: NDArray[Any], gx: NDArray[Any]) -> None:
+    """Fill `gy` and `gx` (N, H, W) with the two components."""
+    _gradient(images, weights(mask, gx.dtype), mask.one_sided, gy, gx)
+
+
+def magnitude(
+    images: NDArray[Any], mask: Mask, mean: NDArray[Any], factor: NDArray[Any], out: NDArray[Any]
+) -> None:
+    """Fill `out` (N, H, W) with (|∇Y| − mean) · factor; `mean` and `factor` (N) are of a slice."""
+    _magnitude(images, weights(mask, out.dtype), mask.one_sided, mean, factor, out)

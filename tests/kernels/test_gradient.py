@@ -211,8 +211,24 @@ def test_bad_arguments_are_refused():
         gradient_magnitude(image, out=np.empty((5, 6), np.float32))
     with pytest.raises(TypeError, match="float32"):
         gradient_magnitude(image, out=np.empty((6, 5)))
-    with pytest.raises(ValueError, match="C-contiguous"):
-        gradient_magnitude(image, out=np.empty((5, 6), np.float32).T)
+    closed = np.empty((6, 5), np.float32)
+    closed.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        gradient_magnitude(image, out=closed)
+    with pytest.raises(ValueError, match="no backend 'gpu'; choose from auto, cpu, cuda"):
+        gradient_magnitude(image, backend="gpu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="stream is for work on a GPU"):
+        gradient_magnitude(image, stream=0)
+
+
+@pytest.mark.parametrize("function", [gradient_magnitude, standardized_gradient])
+def test_out_of_any_layout(function):
+    image = images((6, 5), "float32")
+    wide = np.full((12, 10), -1, np.float32)
+    for out in (np.empty((5, 6), np.float32).T, wide[::2, ::2], wide[-2::-2, -2::-2]):
+        assert function(image, out=out) is out
+        np.testing.assert_array_equal(out, function(image))
+    assert (wide[:, 1::2][1::2] == -1).all()
 
 
 def test_real_ct_equals_scipy(ct_data):

@@ -5,7 +5,7 @@ import pytest
 import reference
 
 from eigenfeatures.kernels.cpu import philox
-from eigenfeatures.kernels.krylov import random_signs
+from eigenfeatures.kernels.cpu.krylov import random_signs
 
 # kat_vectors of Random123, philox4x32 with 10 rounds.
 KNOWN = [

@@ -79,7 +79,7 @@ def test_contract_on_every_spectrum(name, dtype, rank):
     assert svd.residual == pytest.approx(residual, abs=2e-7)
     assert loss <= 10 * TOL
     np.testing.assert_allclose(svd.s, s[:rank], atol=TOL)
-    assert svd.energy == pytest.approx(np.sum(s**2), rel=1e-12)
+    assert svd.energy == pytest.approx(np.sum(s**2), rel=1e-12 if dtype == "float64" else 1e-6)
     for i in range(rank):
         gap = min(abs(s[i] - s[k]) for k in (i - 1, i + 1) if k >= 0)
         if gap > 0.1 * s[0]:

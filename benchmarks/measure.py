@@ -1,0 +1,176 @@
+"""Measure an operation: every library checked, then their rounds taken in turn.
+
+pytest-benchmark owns the timing of ours: its `pedantic` mode times one call a round, and before
+each round calls a set-up, which it doesn't time. That set-up is where each peer has its
+round, timed by the same clock. So rounds alternate (A B C A B C …), a disturbance of the
+machine strikes all libraries alike, and ratios are taken between neighbours in time.
+Slow peers sit out most rounds.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from peers import threads
+from peers.table import Library, Operation, Work, WrongAnswer
+
+# A library's call that is shorter than this, in seconds, is preceded by one that isn't timed: the caches
+# and threads are then as after its own work, not as after another library's.
+_WARM_UP = 0.02
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much to measure.
+
+    Attributes
+    ----------
+    name
+        ``full``, ``quick`` or ``smallest``.
+    seconds
+        To spend on each library of an operation, about.
+    least, most
+        Bounds for the number of rounds.
+    """
+
+    name: str
+    seconds: float
+    least: int
+    most: int
+
+
+EFFORTS = {
+    effort.name: effort
+    for effort in (Effort("full", 1.0, 5, 40), Effort("quick", 0.1, 3, 15), Effort("smallest", 0.0, 1, 1))
+}
+
+
+@dataclass
+class Timing:
+    """A library's rounds.
+
+    Attributes
+    ----------
+    library
+        Which.
+    first_call
+        Seconds of the first call: with what it compiles or loads.
+    seconds
+        By the number of the round.
+    remark
+        Why there are none.
+    """
+
+    library: Library
+    first_call: float = np.nan
+    seconds: dict[int, float] = field(default_factory=dict)
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured: the operation, its input and each library's rounds, ours first."""
+
+    operation: Operation
+    work: Work
+    timings: tuple[Timing, ...]
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """A library that has passed its check."""
+
+    timing: Timing
+    call: Callable[[], Any]
+    rounds: int
+    is_short: bool
+
+    def is_due(self, number: int, rounds: int) -> bool:
+        """Spread the library's rounds evenly over all."""
+        return number * self.rounds // rounds != (number - 1) * self.rounds // rounds
+
+    def ready(self) -> None:
+        """Do what isn't timed."""
+        self.timing.library.before()
+        if self.is_short:
+            self.call()
+
+
+def measure(benchmark: Any, operation: Operation, effort: Effort) -> Measured:
+    """Measure all libraries of an operation.
+
+    Parameters
+    ----------
+    benchmark
+        pytest-benchmark's fixture.
+    operation
+        From the table of peers.
+    effort
+        How much to measure, and by its name at which of `Operation.sizes`.
+
+    Raises
+    ------
+    WrongAnswer
+        Where ours is wrong. A peer that is wrong isn't timed, and its `Timing.remark` says so.
+    """
+    work = operation.prepare(operation.sizes[effort.name])
+    timings = tuple(Timing(library) for library in operation.libraries)
+    runners = [_checked(timing, operation, work, effort) for timing in timings]
+    ours, others = runners[0], [runner for runner in runners[1:] if runner is not None]
+    if ours is None:
+        raise WrongAnswer(f"{operation.name}: ours: {timings[0].remark}")
+    numbers = itertools.count()
+
+    def others_first() -> None:
+        number = next(numbers)
+        due = [runner for runner in others if runner.is_due(number, ours.rounds)]
+        turn = number % max(len(due), 1)
+        for runner in due[turn:] + due[:turn]:
+            runner.ready()
+            runner.timing.seconds[number] = _seconds(runner.call)[0]
+        ours.ready()
+
+    benchmark.group = f"eigenfeatures, {operation.device}"
+    benchmark.pedantic(ours.call, setup=others_first, rounds=ours.rounds)
+    if benchmark.stats is None:  # with --benchmark-disable
+        for timing in timings:
+            timing.seconds.clear()
+    else:
+        ours.timing.seconds |= enumerate(benchmark.stats.stats.data)
+    return Measured(operation, work, timings)
+
+
+def _checked(timing: Timing, operation: Operation, work: Work, effort: Effort) -> _Runner | None:
+    """Set a library up and check its answer; return None, with a remark, where it has no rounds to come."""
+    library = timing.library
+    if effort.name == "quick" and not library.in_quick:
+        timing.remark = "only in a full run"
+        return None
+    if not library.installed:
+        timing.remark = f"not installed: {library.module}"
+        return None
+    call = library.prepare(work.given)
+    threads.hold()
+    library.before()
+    timing.first_call, answer = _seconds(call)
+    try:
+        operation.check_of(library, work)(answer)
+    except WrongAnswer as error:
+        timing.remark = f"wrong, so not timed: {error}"
+        return None
+    del answer
+    if library.heavy:
+        timing.seconds[0] = timing.first_call
+        return None
+    estimate = min(timing.first_call, _seconds(call)[0])
+    rounds = int(np.clip(effort.seconds / max(estimate, 1e-9), effort.least, effort.most))
+    return _Runner(timing, call, rounds, estimate < _WARM_UP)
+
+
+def _seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    answer = call()
+    return time.perf_counter() - start, answer

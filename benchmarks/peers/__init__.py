@@ -1,0 +1,14 @@
+"""The one table of peers: what a user could call instead of a kernel, and how its answer is checked."""
+
+from peers import cuda_gradients, cuda_svd, eigencam, gradients, maps, statistics, svd
+from peers.table import Operation
+
+OPERATIONS: tuple[Operation, ...] = (
+    *gradients.OPERATIONS,
+    *statistics.OPERATIONS,
+    *maps.OPERATIONS,
+    *svd.OPERATIONS,
+    *eigencam.OPERATIONS,
+    *cuda_gradients.OPERATIONS,
+    *cuda_svd.OPERATIONS,
+)

@@ -1,0 +1,91 @@
+"""Arrays on a GPU and calls that end when its work does. Not yet run on a GPU."""
+
+import importlib.util
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def missing() -> str | None:
+    """Return why there is nothing to measure on, or None where there is a GPU."""
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy isn't installed: install eigenfeatures[gpu]"
+    import cupy
+
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"no GPU: {error}"
+    return None
+
+
+def name() -> str:
+    """Return the GPU's name."""
+    import cupy
+
+    return str(cupy.cuda.runtime.getDeviceProperties(0)["name"].decode())
+
+
+def to_device(host: Array) -> tuple[Any, float]:
+    """Return the array on the GPU, and the seconds of the transfer."""
+    import cupy
+
+    cupy.cuda.Device().synchronize()
+    start = time.perf_counter()
+    array = cupy.asarray(host)
+    cupy.cuda.Device().synchronize()
+    return array, time.perf_counter() - start
+
+
+def synchronized(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a call that waits until the GPU has done its work, whichever library's stream that is on."""
+    import cupy
+
+    def wait() -> Any:
+        answer = call()
+        cupy.cuda.Device().synchronize()
+        return answer
+
+    return wait
+
+
+def by_torch(function: Callable[[Any], Any], *, compiled: bool = False) -> Callable[[Any], Callable[[], Any]]:
+    """Return the set-up of a function of torch tensors, for CuPy's arrays; eager or compiled."""
+
+    def prepare(given: Any) -> Callable[[], Any]:
+        import torch
+
+        tensor = torch.from_dlpack(given)
+        run = torch.compile(function) if compiled else function
+
+        def call() -> Any:
+            with torch.inference_mode():
+                return run(tensor)
+
+        return synchronized(call)
+
+    return prepare
+
+
+def by_cupy(function: Callable[[Any], Any]) -> Callable[[Any], Callable[[], Any]]:
+    """Return the set-up of a function of CuPy's arrays."""
+    return lambda given: synchronized(lambda: function(given))
+
+
+def ours(
+    function: Callable[..., Any], *arguments: Any, fill: bool = False
+) -> Callable[[Any], Callable[[], Any]]:
+    """Return the set-up of one of our functions, which follows the array's device."""
+
+    def prepare(given: Any) -> Callable[[], Any]:
+        import cupy
+
+        out = {"out": cupy.empty(given.shape, np.float32)} if fill else {}
+        return synchronized(lambda: function(given, *arguments, backend="cuda", **out))
+
+    return prepare

@@ -1,0 +1,206 @@
+"""Gradients on a GPU. Not yet run on one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from eigenfeatures.kernels import gradient, gradient_magnitude, slice_statistics, standardized_gradient
+from peers import cuda, images, torch_gradients
+from peers.checks import CloseTo
+from peers.gradients import check_of_magnitude
+from peers.table import EVERY_PEER, Check, Library, Operation, Target, Work
+
+SIZES = {"smallest": (3, 19, 23), "quick": (64, 266, 266), "full": (1064, 266, 266)}
+
+
+def _components(given: Any) -> tuple[Any, ...]:
+    """Return (gy, gx) as `cupyx.scipy.ndimage.sobel` does, but for a whole stack at once."""
+    from cupyx.scipy.ndimage import correlate1d
+
+    difference, weights = [-1.0, 0.0, 1.0], [1.0, 2.0, 1.0]
+    return tuple(
+        correlate1d(
+            correlate1d(given, difference, axis=axis, mode="nearest", output=np.float32),
+            weights,
+            axis=3 - axis,
+            mode="nearest",
+            output=np.float32,
+        )
+        for axis in (1, 2)
+    )
+
+
+def _magnitude(given: Any) -> Any:
+    import cupy
+
+    gy, gx = _components(given)
+    return cupy.sqrt(gy * gy + gx * gx)
+
+
+def _standardized(given: Any) -> Any:
+    size = _magnitude(given)
+    return (size - size.mean(axis=(1, 2), keepdims=True)) / size.std(axis=(1, 2), keepdims=True)
+
+
+def _statistics(given: Any) -> tuple[Any, ...]:
+    size = _magnitude(given)
+    values = given.astype(np.float32)
+    mean_gradient = size.mean(axis=(1, 2))
+    return (
+        values.mean(axis=(1, 2)),
+        values.std(axis=(1, 2)),
+        mean_gradient,
+        mean_gradient * size[0].size,
+        size.std(axis=(1, 2)),
+    )
+
+
+def _copying(given: Any) -> Callable[[], Any]:
+    import cupy
+
+    out = cupy.empty(given.shape, np.float32)
+
+    def call() -> Any:
+        cupy.copyto(out, given)
+        return out
+
+    return cuda.synchronized(call)
+
+
+def _copying_twice(given: Any) -> Callable[[], Any]:
+    import cupy
+
+    out = cupy.empty((2, *given.shape), np.float32)
+
+    def call() -> Any:
+        cupy.copyto(out, given)
+        return out[0], out[1]
+
+    return cuda.synchronized(call)
+
+
+def _summing(given: Any) -> Callable[[], Any]:
+    return cuda.synchronized(lambda: given.sum(dtype=np.float32 if given.dtype == np.float32 else np.int64))
+
+
+def _copied(given: Any) -> Check:
+    return CloseTo(given.astype(np.float32).get(), bound=0.0)
+
+
+def _copied_twice(given: Any) -> Check:
+    return CloseTo(given.get(), given.get(), bound=0.0)
+
+
+def _summed(given: Any) -> Check:
+    return CloseTo(np.array(given.sum(dtype=np.float64).get()), bound=1e-4)
+
+
+COPY = Library("device copy", "", "cupy", _copying, "roof", check=_copied)
+COPY_TWICE = Library("device copy to two", "", "cupy", _copying_twice, "roof", check=_copied_twice)
+READ = Library("one read", "cupy.sum", "cupy", _summing, "roof", check=_summed)
+
+
+def _work(
+    dtype: type[np.generic], check: Callable[[Any], Check], written: int
+) -> Callable[[tuple[int, ...]], Work]:
+    """Return what makes the input; `written` images of float32 are the least to write a slice."""
+
+    def prepare(shape: tuple[int, ...]) -> Work:
+        host = images.noise(shape).astype(dtype)
+        given, transfer = cuda.to_device(host)
+        size = host.nbytes + 4 * written * host.size
+        return Work(given, check(host), images.size_of(shape), bytes=size, transfer=transfer)
+
+    return prepare
+
+
+def _check_of_components(host: Any) -> Check:
+    components = zip(*(images.sobel(image) for image in host), strict=True)
+    return CloseTo(*(np.stack(component).astype(np.float32) for component in components))
+
+
+def _check_of_standardized(host: Any) -> Check:
+    return CloseTo(np.stack([images.standardized(image).astype(np.float32) for image in host]))
+
+
+def _check_of_statistics(host: Any) -> Check:
+    return CloseTo(*np.array([images.statistics(image) for image in host]).T)
+
+
+def _torch(by_shifts: Callable[[Any], Any]) -> tuple[Library, ...]:
+    return (
+        Library("torch", "shifts, eager", "torch", cuda.by_torch(by_shifts)),
+        Library("torch", "shifts, compiled", "torch", cuda.by_torch(by_shifts, compiled=True)),
+    )
+
+
+_MAGNITUDES = (
+    Library("eigenfeatures", "", "numba", cuda.ours(gradient_magnitude, fill=True), "ours"),
+    Library("torch", "conv2d, eager", "torch", cuda.by_torch(torch_gradients.magnitude_by_conv2d)),
+    Library(
+        "torch",
+        "conv2d, compiled",
+        "torch",
+        cuda.by_torch(torch_gradients.magnitude_by_conv2d, compiled=True),
+    ),
+    *_torch(torch_gradients.magnitude_by_shifts),
+    Library("kornia", "sobel", "kornia", cuda.by_torch(torch_gradients.magnitude_by_kornia)),
+    Library("CuPy", "ndimage.correlate1d", "cupy", cuda.by_cupy(_magnitude)),
+    COPY,
+)
+_NOT_SLOWER = Target(EVERY_PEER, 1.0, "not slower than any peer")
+_NEAR_COPY = Target(COPY.name, 0.85, "≥ 0.85 × the speed of a device copy")
+
+OPERATIONS = (
+    *(
+        Operation(
+            f"CUDA gradient_magnitude, {dtype.__name__}",
+            SIZES,
+            _work(dtype, check_of_magnitude, written=1),
+            _MAGNITUDES,
+            (_NEAR_COPY, _NOT_SLOWER),
+            "cuda",
+        )
+        for dtype in (np.float32, np.uint8)
+    ),
+    Operation(
+        "CUDA standardized_gradient, uint8",
+        SIZES,
+        _work(np.uint8, _check_of_standardized, written=1),
+        (
+            Library("eigenfeatures", "", "numba", cuda.ours(standardized_gradient, fill=True), "ours"),
+            *_torch(torch_gradients.standardized_by_shifts),
+            Library("CuPy", "ndimage.correlate1d", "cupy", cuda.by_cupy(_standardized)),
+            COPY,
+        ),
+        (_NOT_SLOWER,),
+        "cuda",
+    ),
+    Operation(
+        "CUDA slice_statistics, uint8",
+        SIZES,
+        _work(np.uint8, _check_of_statistics, written=0),
+        (
+            Library("eigenfeatures", "", "numba", cuda.ours(slice_statistics), "ours"),
+            *_torch(torch_gradients.statistics_by_shifts),
+            Library("CuPy", "ndimage.correlate1d", "cupy", cuda.by_cupy(_statistics)),
+            READ,
+        ),
+        (_NOT_SLOWER,),
+        "cuda",
+    ),
+    Operation(
+        "CUDA gradient, float32",
+        SIZES,
+        _work(np.float32, _check_of_components, written=2),
+        (
+            Library("eigenfeatures", "", "numba", cuda.ours(gradient), "ours"),
+            *_torch(torch_gradients.components_by_shifts),
+            Library("CuPy", "ndimage.correlate1d", "cupy", cuda.by_cupy(_components)),
+            COPY_TWICE,
+        ),
+        (_NOT_SLOWER,),
+        "cuda",
+    ),
+)

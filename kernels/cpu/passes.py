@@ -1,0 +1,181 @@
+"""Passes over the responses of one slice, held as C rows of n pixels.
+
+Each pass runs over tiles of columns that stay in a core's cache while they are
+used twice, for X y and for Xᵀ (X y). A tile's sums go to its own row of the
+output and are added in order, so that threads don't change their bits.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from eigenfeatures.kernels.cpu.blocks import add_products, combine_four
+from eigenfeatures.kernels.cpu.compile import Kernel, reduction
+
+# Columns a tile: with 128 channels of float32, 256 KB of a core's second-level cache.
+TILE = 512
+
+
+def tile_count(pixels: int) -> int:
+    """Return how many tiles cover a slice."""
+    return (pixels + TILE - 1) // TILE
+
+
+@reduction
+def row_survey(x: Any, first: int, size: int, out: Any) -> None:
+    """Fill `out` (C, 2) with the sum of squares of each row's tile, and 1 where a value is below zero."""
+    for c in range(len(x)):
+        row, squares = x[c, first : first + size], x.dtype.type(0)
+        negative = np.int32(0)  # unlike a boolean, it fits a vector lane
+        for j in range(size):
+            squares += row[j] * row[j]
+            negative |= np.int32(row[j] < 0)
+        out[c, 0] = squares
+        out[c, 1] = negative
+
+
+@reduction
+def combine_rows(x: Any, first: int, weights: Any, out: Any) -> None:
+    """Fill `out` (T) with Σ_c weights[c] · x[c, first : first + T], four rows at a time."""
+    size = out.size
+    fours = len(x) // 4 * 4
+    out[:] = 0
+    for c in range(0, fours, 4):
+        row0 = x[c, first : first + size]
+        row1 = x[c + 1, first : first + size]
+        row2 = x[c + 2, first : first + size]
+        row3 = x[c + 3, first : first + size]
+        w0, w1, w2, w3 = weights[c], weights[c + 1], weights[c + 2], weights[c + 3]
+        for j in range(size):
+            out[j] += (w0 * row0[j] + w1 * row1[j]) + (w2 * row2[j] + w3 * row3[j])
+    for c in range(fours, len(x)):
+        row0, w0 = x[c, first : first + size], weights[c]
+        for j in range(size):
+            out[j] += w0 * row0[j]
+
+
+@reduction
+def row_products(x: Any, first: int, vector: Any, out: Any) -> None:
+    """Fill `out` (C) with each row's product with a vector (T) of its precision, from column `first`."""
+    size = vector.size
+    fours = len(x) // 4 * 4
+    for c in range(0, fours, 4):
+        row0 = x[c, first : first + size]
+        row1 = x[c + 1, first : first + size]
+        row2 = x[c + 2, first : first + size]
+        row3 = x[c + 3, first : first + size]
+        total0 = total1 = total2 = total3 = x.dtype.type(0)
+        for j in range(size):
+            total0 += row0[j] * vector[j]
+            total1 += row1[j] * vector[j]
+            total2 += row2[j] * vector[j]
+            total3 += row3[j] * vector[j]
+        out[c], out[c + 1], out[c + 2], out[c + 3] = total0, total1, total2, total3
+    for c in range(fours, len(x)):
+        row0, total0 = x[c, first : first + size], x.dtype.type(0)
+        for j in range(size):
+            total0 += row0[j] * vector[j]
+        out[c] = total0
+
+
+@reduction
+def round_off(wide: Any, out: Any) -> tuple[float, float]:
+    """Round `wide` to `out`; return the sum of squares of that and of what was lost."""
+    squares, lost = 0.0, 0.0
+    for j in range(wide.size):
+        out[j] = wide[j]
+        rounded = np.float64(out[j])
+        squares += rounded * rounded
+        lost += (wide[j] - rounded) ** 2
+    return squares, lost
+
+
+@reduction
+def combine_columns(rows: Any, weights: Any, first: int, out: Any) -> None:
+    """Fill `out` (T) with Σ_k weights[k] · rows[k, first : first + T] in float64."""
+    out[:] = 0.0
+    for k in range(len(rows)):
+        row, weight = rows[k, first : first + out.size], weights[k]
+        for j in range(out.size):
+            out[j] += weight * row[j]
+
+
+@Kernel
+def survey(x: Any, out: Any) -> None:
+    """Fill `out` (tiles, C, 2) with each tile's sums of squares and whether any value is negative.
+
+    Sums within a tile are of x's precision.
+    """
+    for tile in prange(len(out)):
+        first = tile * TILE
+        row_survey(x, first, min(TILE, x.shape[1] - first), out[tile])
+
+
+@Kernel
+def normal_product(x: Any, y: Any, product: Any, shares: Any) -> None:
+    """Fill `product` (n) with X y and `shares` (tiles, C) with each tile's share of Xᵀ (X y).
+
+    For y (C) of x's precision. Sums within a tile are of that precision: in float32 their error is
+    about 10⁻⁷, far below the least tolerance.
+    """
+    for tile in prange(len(shares)):
+        first = tile * TILE
+        part = product[first : first + TILE]
+        combine_rows(x, first, y, part)
+        row_products(x, first, part, shares[tile])
+
+
+@Kernel
+def surveyed_product(x: Any, y: Any, product: Any, shares: Any, surveys: Any) -> None:
+    """Do the work of `survey` and `normal_product` in one pass."""
+    for tile in prange(len(shares)):
+        first = tile * TILE
+        part = product[first : first + TILE]
+        combine_rows(x, first, y, part)
+        row_products(x, first, part, shares[tile])
+        row_survey(x, first, part.size, surveys[tile])
+
+
+@Kernel
+def combined(products: Any, weights: Any, u: Any, sums: Any) -> None:
+    """Fill `u` (n) with Σ_k weights[k] · products[k], and `sums` (tiles, 2) with ‖u‖² and what rounding lost.
+
+    `products` (m, n) and `weights` (m) are of a search whose vectors X y_k were kept.
+    """
+    for tile in prange(len(sums)):
+        first = tile * TILE
+        wide = np.empty(min(TILE, u.size - first))
+        combine_columns(products, weights, first, wide)
+        sums[tile, 0], sums[tile, 1] = round_off(wide, u[first : first + wide.size])
+
+
+@Kernel
+def left_vectors(x: Any, v: Any, u: Any, sums: Any, products: Any) -> None:
+    """Fill `u` (r, n) with X v_i for v (r, C), and what its error is measured by.
+
+    `sums` (tiles, r, 2) get each tile's ‖u_i‖² and ‖X v_i − u_i‖², the latter from rounding `u` to
+    its precision, and `products` (tiles, r, C) its Xᵀ u_i.
+
+    X v_i is summed in the precision of `v`: a small s_i would magnify float32's error by s_1/s_i.
+    """
+    for tile in prange(len(sums)):
+        first = tile * TILE
+        size = min(TILE, x.shape[1] - first)
+        wide = np.empty((4, size), v.dtype)
+        products[tile] = 0.0
+        for i in range(0, len(v), 4):
+            count = min(4, len(v) - i)
+            if count > 2:
+                combine_four(x, first, v, i, wide)
+            else:
+                for k in range(count):
+                    combine_rows(x, first, v[i + k], wide[k])
+            for k in range(count):
+                part = u[i + k, first : first + size]
+                sums[tile, i + k, 0], sums[tile, i + k, 1] = round_off(wide[k], part)
+                if count <= 2:
+                    row_products(x, first, part, products[tile, i + k])
+            if count > 2:
+                for c in range(0, len(x), 4):
+                    add_products(u, i, x, c, first, size, products[tile])

@@ -1,0 +1,157 @@
+"""Singular triplets of one slice: search, measurement, fallback and sign."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from eigenfeatures.kernels.arrays import NOISE
+from eigenfeatures.kernels.cpu import passes as loops
+from eigenfeatures.kernels.cpu.eigen import eigenvectors
+from eigenfeatures.kernels.cpu.gram import gram_matrix
+from eigenfeatures.kernels.cpu.krylov import Leading, Search, survey
+
+# Methods of slices that have no singular vectors to go on from.
+UNDEFINED = ("zero", "invalid")
+
+# Against s_1: below this, float32 sums would tell in a left vector of float32.
+_SMALL = 0.05
+
+# In units of the tolerance for residuals: how far left vectors may be from orthogonal.
+_OVERLAP = 10
+
+
+class Triplets(NamedTuple):
+    """What `TruncatedSVD` holds, for one slice whose left vectors ``(rank, n)`` were filled."""
+
+    s: NDArray[np.float64]
+    v: NDArray[np.float64]
+    residual: float
+    passes: int
+    method: str
+    energy: float
+
+
+def triplets(
+    x: NDArray[Any],
+    u: NDArray[Any],
+    start: NDArray[np.float64],
+    tol: float,
+    max_passes: int,
+    seed: int,
+) -> Triplets:
+    """Fill `u` (rank, n) with left singular vectors of X, held as rows (C, n), and return the rest."""
+    search = None
+    if len(u) == 1 and x.shape[1] > len(x) and max_passes > 0:
+        search = Search(x, start, seed)
+    of_all = survey(x) if search is None else search.survey
+    exponent = 0
+    if not _in_range(of_all.energy, x.dtype):
+        largest = float(np.abs(x).max())
+        if largest == 0 or not np.isfinite(largest):
+            return _undefined(u, len(x), largest)
+        # A power of two changes no digit, and keeps the squares within the range of numbers.
+        exponent = int(np.frexp(largest)[1])
+        x = np.ldexp(x, -exponent)
+        search = None if search is None else Search(x, start, seed)
+        of_all = survey(x) if search is None else search.survey
+
+    s, v, residual, passes, method = _best(x, u, search, tol, max_passes)
+    _orient(u, v, of_all.nonnegative)
+    with np.errstate(over="ignore"):
+        energy = float(np.ldexp(of_all.energy, 2 * exponent))
+    return Triplets(np.ldexp(s, exponent), v, residual, passes, method, energy)
+
+
+def _in_range(energy: float, dtype: np.dtype[Any]) -> bool:
+    """Tell whether sums of products of the responses neither overflow nor vanish."""
+    bound = 2.0 ** (np.finfo(dtype).maxexp // 2)
+    return 1 / bound < energy < bound
+
+
+def _undefined(u: NDArray[Any], channels: int, largest: float) -> Triplets:
+    """Return the result for a slice of zeros, or NaN throughout where a value isn't finite."""
+    method, fill = ("zero", 0.0) if largest == 0 else ("invalid", np.nan)
+    u[:] = fill
+    return Triplets(np.full(len(u), fill), np.full((len(u), channels), fill), fill, 0, method, fill)
+
+
+def _best(
+    x: NDArray[Any], u: NDArray[Any], search: Search | None, tol: float, max_passes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, int, str]:
+    """Fill `u` and return s, v, the residual, the passes and the method: the cheapest that meets `tol`."""
+    passes = 0
+    if search is not None:
+        # Half the tolerance: the rest is for the rounding of what is returned.
+        leading = search.run(tol / 2, max_passes)
+        passes = search.passes
+        if leading is not None:
+            s, v, residual = _from_search(leading, u[0])
+            if residual <= tol:
+                return s, v, residual, passes, "lanczos"
+    if x.shape[1] > len(x):  # else LAPACK costs less than a Gram matrix of this size
+        for dtype in dict.fromkeys((x.dtype, np.dtype(np.float64))):
+            passes += 1
+            values, vectors = eigenvectors(gram_matrix(x, dtype))
+            precise = values[len(u) - 1] < _SMALL**2 * values[0]
+            s, v, residual, overlap = _complete(x, vectors[: len(u)], u, np.float64 if precise else x.dtype)
+            if residual <= tol and overlap <= _OVERLAP * tol:
+                return s, v, residual, passes, "gram"
+    return *_lapack(x, u), passes + 1, "svd"
+
+
+def _from_search(leading: Leading, u: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Fill `u` (n) with X v / s and return s, v and the residual, from products that the search kept."""
+    scale = np.sqrt(leading.value)
+    sums = np.empty((loops.tile_count(u.size), 2))
+    loops.combined(leading.products, leading.weights / scale, u, sums)
+    size, lost = np.sqrt(sums.sum(axis=0))
+    s = scale * size  # ‖X v‖, with size near 1
+    across = np.linalg.norm(leading.image / s - s * leading.v)
+    u /= u.dtype.type(size)
+    return np.array([s]), leading.v[np.newaxis].copy(), float(max(across, s * lost) / s)
+
+
+def _complete(
+    x: NDArray[Any], v: NDArray[np.float64], u: NDArray[Any], dtype: DTypeLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
+    """Fill `u` with X v_i / s_i, summed in `dtype`; return s, v, the residual and the largest |u_i · u_j|."""
+    tiles = loops.tile_count(x.shape[1])
+    sums = np.empty((tiles, len(v), 2))
+    products = np.empty((tiles, len(v), len(x)))
+    loops.left_vectors(x, np.ascontiguousarray(v, dtype=dtype), u, sums, products)
+    s, lost = np.sqrt(sums.sum(axis=0)).T
+    noise = s <= NOISE[u.dtype] * s.max()
+    scale = np.where(noise, 1.0, s)
+    across = np.linalg.norm(products.sum(axis=0) / scale[:, np.newaxis] - s[:, np.newaxis] * v, axis=1)
+    residual = np.where(noise, s, np.maximum(across, lost)).max() / s.max()
+    u /= scale[:, np.newaxis].astype(u.dtype)
+    u[noise] = 0
+    s = np.where(noise, 0.0, s)
+    order = np.argsort(-s, kind="stable")
+    if np.any(order[1:] < order[:-1]):
+        u[:], s, v = u[order], s[order], v[order]
+    overlap = float(np.abs(np.triu(u @ u.T, 1)).max()) if len(u) > 1 else 0.0
+    return s, v, float(residual), overlap
+
+
+def _lapack(x: NDArray[Any], u: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Fill `u` by LAPACK's singular value decomposition in float64; return s, v and the residual."""
+    wide = x.astype(np.float64)
+    right, values, left = np.linalg.svd(wide, full_matrices=False)
+    s = np.where(values <= NOISE[u.dtype] * values[0], 0.0, values)[: len(u)]
+    v = np.ascontiguousarray(right.T[: len(u)])
+    u[:] = np.where(s[:, np.newaxis] > 0, left[: len(u)], 0.0)
+    along = np.linalg.norm(v @ wide - s[:, np.newaxis] * u, axis=1)
+    across = np.where(s > 0, np.linalg.norm(u @ wide.T - s[:, np.newaxis] * v, axis=1), 0.0)
+    return s, v, float(np.maximum(along, across).max() / s[0])
+
+
+def _orient(u: NDArray[Any], v: NDArray[np.float64], nonnegative: bool) -> None:
+    """Choose the signs of pairs of vectors: see `truncated_svd`."""
+    direction = (v * np.abs(v)).sum(axis=1) + (u * np.abs(u)).sum(axis=1)
+    if nonnegative:
+        direction[0] = u[0].sum()
+    sign = np.where(direction < 0, -1.0, 1.0)[:, np.newaxis]
+    u *= sign.astype(u.dtype)
+    v *= sign
