@@ -60,7 +60,7 @@ def truncated_svd(
     """Decompose each slice's responses; the first left singular vector is its eigenfeature.
 
     X is n × C with the response maps as columns, not centred (paper, eq. 14). One
-    vector is sought by Lanczos iteration, started along a stack from the slice before;
+    vector is sought by Lanczos iteration, started at random or, along a stack, near the slice before;
     where that would take longer, and for more vectors, from the eigenvectors of XᵀX. The
     result's residual is measured, and where it misses `tol` a Gram matrix in float64 and then
     LAPACK's decomposition take over; `TruncatedSVD.method` tells which one answered.
@@ -69,7 +69,8 @@ def truncated_svd(
     values up to 2·10⁻⁶ of s_1 (10⁻¹² for float64) are given as 0, with ``u_i = 0``; a slice of zeros
     gives ``u = 0, s = 0``, and one with NaN or infinity gives NaN without harm to others. The sine of
     the angle between u_1 and the true one is at most about ``residual / (1 - s_2 / s_1)``: ask for
-    rank 2 to know it. The same seed gives the same bits for any number of Numba's threads.
+    rank 2 to know it, and to see s_2, which the search for one vector may take for s_1 where the two
+    are within some hundredths. The same seed gives the same bits for any number of Numba's threads.
 
     Signs: where all responses are at least 0, as after a ReLU, u_1 can be chosen so
     (Perron–Frobenius) and has ``sum(u_1) >= 0``. All other vectors point the way of most of
@@ -135,7 +136,7 @@ def truncated_svd(
             None if start is None else _direction(call, channels),
             tol,
             # Measured: as many passes take as long as the Gram matrix and its eigenvectors.
-            2 + channels // 20 if max_passes is None else max_passes,
+            2 + channels // 12 if max_passes is None else max_passes,
             seed,
             center,
         )

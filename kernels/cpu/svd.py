@@ -23,7 +23,7 @@ def decompose(
     """Decompose each slice of maps (N, C, n); arrays of the result are (N, rank, n), (N, rank) and so on."""
     count, channels, pixels = maps.shape
     dtype = working_dtype(maps)
-    direction = random_signs(channels, seed) if start is None else start
+    direction = random_signs(channels, seed) / np.sqrt(channels) if start is None else start
     u = np.empty((count, rank, pixels), dtype)
     results: list[Triplets] = []
     for x, left in zip(maps, u, strict=True):

@@ -165,7 +165,8 @@ def test_subnormal_responses():
 
 def test_method_follows_the_spectrum():
     assert truncated_svd(with_spectrum(SPECTRA["spiked"])).method == "lanczos"
-    assert truncated_svd(with_spectrum(SPECTRA["all_equal"])).method == "gram"
+    assert truncated_svd(with_spectrum(SPECTRA["all_equal"])).method == "lanczos"
+    assert truncated_svd(with_spectrum(np.linspace(1, 0.5, CHANNELS))).method == "gram"
     assert truncated_svd(with_spectrum(SPECTRA["spiked"]), max_passes=0).method == "gram"
     assert truncated_svd(with_spectrum(SPECTRA["steep"]), 8).method == "svd"
     assert truncated_svd(np.ones((9, 2, 2))).method == "svd"
@@ -184,6 +185,19 @@ def test_start_at_a_singular_vector_that_does_not_lead():
     maps = with_spectrum(np.where(ORDER < 2, 1 - 0.05 * ORDER, 0.1), "float32")
     u, _, v = reference.singular_triplets(maps)
     assert sine(truncated_svd(maps, start=v[1]).u[0], u[0]) <= 1e-4
+
+
+@pytest.mark.parametrize("tail", ["exponential", "flat", "slow"])
+@pytest.mark.parametrize("gap", [0.3, 0.1, 0.03])
+def test_no_start_hides_the_leading_vector(gap, tail):
+    """The start of a search is another singular vector than the first, exactly."""
+    tails = {"exponential": 0.8**ORDER, "flat": np.where(ORDER == 0, 1, 0.5), "slow": (1 + ORDER) ** -0.5}
+    values = np.r_[1, (1 - gap) * tails[tail][:-1]]
+    for seed in range(8):
+        maps = with_spectrum(values, "float32", seed)
+        _, _, v = reference.singular_triplets(maps)
+        for start in (None, v[1], v[2], v[CHANNELS - 1]):
+            assert truncated_svd(maps, start=start, seed=seed).s[0] == pytest.approx(1, abs=TOL)
 
 
 def test_warm_start_saves_passes():
