@@ -17,14 +17,6 @@ import numpy as np
 from peers import threads
 from peers.table import Library, Operation, Work, WrongAnswer
 
-# A library's call that is shorter than this, in seconds, is preceded by one that isn't timed: the caches
-# and threads are then as after its own work, not as after another library's.
-_WARM_UP = 0.02
-
-# Seconds of rest before each round: the threads of OpenBLAS and OpenMP go on turning for up to 30 ms
-# after their work, and would take a core from the next library.
-_REST = 0.05
-
 
 @dataclass(frozen=True)
 class Effort:
@@ -38,17 +30,26 @@ class Effort:
         To spend on each library of an operation, about.
     least, most
         Bounds for the number of rounds.
+    warm_up
+        Seconds for which a library works before a round without being timed. Caches and threads are then
+        as after its own work: other libraries' threads go on turning after theirs, and for about
+        0.1 s were seen to take a core from the next library.
     """
 
     name: str
     seconds: float
     least: int
     most: int
+    warm_up: float
 
 
 EFFORTS = {
     effort.name: effort
-    for effort in (Effort("full", 0.5, 5, 15), Effort("quick", 0.1, 3, 7), Effort("smallest", 0.0, 1, 1))
+    for effort in (
+        Effort("full", 0.5, 5, 9, 0.15),
+        Effort("quick", 0.1, 3, 5, 0.05),
+        Effort("smallest", 0.0, 1, 1, 0.0),
+    )
 }
 
 
@@ -90,7 +91,7 @@ class _Runner:
     timing: Timing
     call: Callable[[], Any]
     rounds: int
-    is_short: bool
+    warm_up: float
 
     def is_due(self, number: int, rounds: int) -> bool:
         """Spread the library's rounds evenly over all."""
@@ -98,9 +99,9 @@ class _Runner:
 
     def ready(self) -> None:
         """Do what isn't timed."""
-        time.sleep(_REST)
         self.timing.library.before()
-        if self.is_short:
+        start = time.perf_counter()
+        while time.perf_counter() - start < self.warm_up:
             self.call()
 
 
@@ -172,7 +173,7 @@ def _checked(timing: Timing, operation: Operation, work: Work, effort: Effort) -
         return None
     estimate = min(timing.first_call, _seconds(call)[0])
     rounds = int(np.clip(effort.seconds / max(estimate, 1e-9), effort.least, effort.most))
-    return _Runner(timing, call, rounds, estimate < _WARM_UP)
+    return _Runner(timing, call, rounds, effort.warm_up)
 
 
 def _seconds(call: Callable[[], Any]) -> tuple[float, Any]:

@@ -135,11 +135,13 @@ class Call:
     @property
     def _memory(self) -> Any:
         try:
-            return importlib.import_module("eigenfeatures.kernels.cuda.memory")
+            memory = importlib.import_module("eigenfeatures.kernels.cuda.memory")
+            memory.xp()  # imports CuPy
         except ImportError as error:
             raise OSError(
                 f"work on a GPU needs more packages ({error}): pip install 'eigenfeatures[gpu]'"
             ) from error
+        return memory
 
     def _native(self, name: str) -> Any:
         """Return an argument where it lies, as an array of NumPy or CuPy if it is of another library."""

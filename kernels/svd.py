@@ -59,9 +59,9 @@ def truncated_svd(
 ) -> TruncatedSVD:
     """Decompose each slice's responses; the first left singular vector is its eigenfeature.
 
-    X is n × C with the response maps as columns, not centred (paper, eq. 14). One
-    vector is sought by Lanczos iteration, started at random or, along a stack, near the slice before;
-    where that would take longer, and for more vectors, from the eigenvectors of XᵀX. The
+    X is n × C with the response maps as columns, not centred (paper, eq. 14). One vector is
+    sought by Lanczos iteration, started from the sum of the maps or, along a stack, from the slice
+    before; where that would take longer, and for more vectors, from the eigenvectors of XᵀX. The
     result's residual is measured, and where it misses `tol` a Gram matrix in float64 and then
     LAPACK's decomposition take over; `TruncatedSVD.method` tells which one answered.
 
@@ -86,7 +86,7 @@ def truncated_svd(
     tol
         Largest residual, at least 2·10⁻⁶ (10⁻¹² for float64 responses).
     seed
-        Of the random signs that a search starts from, 0 to 2⁶⁴ − 1.
+        Of the random signs that take part in every start of a search, 0 to 2⁶⁴ − 1.
     center
         Subtract each map's mean first, as EigenCAM does: another quantity than the paper's.
     start
@@ -113,10 +113,10 @@ def truncated_svd(
     Two maps that are the same picture at different strengths, so rank 1 holds all:
 
     >>> import numpy as np
-    >>> picture = np.array([[3.0, 0.0], [0.0, 4.0]])
+    >>> picture = np.array([[1.0, 2.0], [2.0, 4.0]])
     >>> svd = truncated_svd(np.stack([picture, 2 * picture]))
     >>> svd.u[0].round(3).tolist(), float(svd.s[0].round(3)), svd.v[0].round(3).tolist()
-    ([[0.6, 0.0], [0.0, 0.8]], 11.18, [0.447, 0.894])
+    ([[0.2, 0.4], [0.4, 0.8]], 11.18, [0.447, 0.894])
     >>> bool(svd.residual <= 1e-5), float((svd.s[0] ** 2 / svd.energy).round(3))
     (True, 1.0)
     """
@@ -136,7 +136,7 @@ def truncated_svd(
             None if start is None else _direction(call, channels),
             tol,
             # Measured: as many passes take as long as the Gram matrix and its eigenvectors.
-            2 + channels // 12 if max_passes is None else max_passes,
+            2 + channels // 10 if max_passes is None else max_passes,
             seed,
             center,
         )

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.kernels.arrays import working_dtype
-from eigenfeatures.kernels.cpu.krylov import random_signs
 from eigenfeatures.kernels.cpu.triplets import UNDEFINED, Triplets, triplets
 from eigenfeatures.kernels.svd import TruncatedSVD
 
@@ -23,7 +22,8 @@ def decompose(
     """Decompose each slice of maps (N, C, n); arrays of the result are (N, rank, n), (N, rank) and so on."""
     count, channels, pixels = maps.shape
     dtype = working_dtype(maps)
-    direction = random_signs(channels, seed) / np.sqrt(channels) if start is None else start
+    # After a ReLU no weight of the leading vector is negative, so the sum of the maps is near it.
+    direction = np.full(channels, channels**-0.5) if start is None else start
     u = np.empty((count, rank, pixels), dtype)
     results: list[Triplets] = []
     for x, left in zip(maps, u, strict=True):

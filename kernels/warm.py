@@ -1,0 +1,172 @@
+"""Compile all kernels ahead: tiny inputs go through every public function, once for each build."""
+
+import importlib
+import pkgutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+from numpy.typing import NDArray
+
+from eigenfeatures.kernels import cpu
+from eigenfeatures.kernels.call import Backend
+from eigenfeatures.kernels.channels import strongest_channel
+from eigenfeatures.kernels.cpu.compile import Kernel
+from eigenfeatures.kernels.cpu.statistics import SLICE
+from eigenfeatures.kernels.gradient import gradient, gradient_magnitude, standardized_gradient
+from eigenfeatures.kernels.gram import gram
+from eigenfeatures.kernels.statistics import slice_statistics
+from eigenfeatures.kernels.streaming import StreamingSVD
+from eigenfeatures.kernels.svd import truncated_svd
+
+# What the loops take as it is; all other types widen to one of these.
+DTYPES = ("uint8", "uint16", "float32", "float64")
+
+
+class Compiled(NamedTuple):
+    """How a function's kernels came to be."""
+
+    name: str
+    compiled: int
+    from_cache: int
+    seconds: float
+
+
+def warm(dtypes: Iterable[str] = DTYPES, backend: Backend = "cpu") -> Iterator[Compiled]:
+    """Call each public function on tiny inputs of each type, and yield what that compiled.
+
+    On the CPU with one of Numba's threads, which runs the serial builds, and with all of them. What
+    one function has compiled is there for those that follow.
+
+    Parameters
+    ----------
+    dtypes
+        Of `DTYPES`.
+    backend
+        ``"cpu"`` or ``"cuda"``; a kernel for a GPU is compiled for the device at hand.
+
+    Yields
+    ------
+    Compiled
+
+    Raises
+    ------
+    OSError
+        Where a GPU is asked for and its packages or the device are missing.
+    """
+    dtypes = tuple(dtypes)
+    threads = numba.get_num_threads()
+    try:
+        for name, function in _FUNCTIONS.items():
+            if backend == "cuda" and function is _streamed:
+                continue
+            before, start = _counts(backend), time.perf_counter()
+            for count in sorted({1, threads}) if backend == "cpu" else (threads,):
+                numba.set_num_threads(count)
+                for dtype in dtypes:
+                    function(np.dtype(dtype), backend)
+            after = _counts(backend)
+            yield Compiled(name, after[0] - before[0], after[1] - before[1], time.perf_counter() - start)
+    finally:
+        numba.set_num_threads(threads)
+
+
+def cache_folder() -> str:
+    """Return where the compiled kernels for the CPU lie."""
+    return str(next(_dispatchers("cpu")).stats.cache_path)
+
+
+def _counts(backend: Backend) -> tuple[int, int]:
+    """Return how many signatures this process has compiled and how many it has loaded."""
+    stats = [dispatcher.stats for dispatcher in _dispatchers(backend)]
+    return (
+        sum(sum(item.cache_misses.values()) for item in stats),
+        sum(sum(item.cache_hits.values()) for item in stats),
+    )
+
+
+def _dispatchers(backend: Backend) -> Iterator[Any]:
+    """Yield all that Numba compiles for a backend."""
+    if backend == "cuda":
+        registry = importlib.import_module("eigenfeatures.kernels.cuda.compile").REGISTRY
+        yield from (kernel.dispatcher for kernel in registry)
+        return
+    for module in pkgutil.iter_modules(cpu.__path__):
+        name = f"{cpu.__name__}.{module.name}"
+        for value in vars(importlib.import_module(name)).values():
+            for candidate in vars(value).values() if isinstance(value, Kernel) else (value,):
+                # Helpers are imported by other modules, and count in their own.
+                if isinstance(candidate, Dispatcher) and candidate.py_func.__module__ == name:
+                    yield candidate
+
+
+def _values(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
+
+
+def _gradient(dtype: np.dtype[Any], backend: Backend) -> None:
+    gradient(_values((1, 3, 3), dtype), backend=backend)
+
+
+def _gradient_magnitude(dtype: np.dtype[Any], backend: Backend) -> None:
+    gradient_magnitude(_values((1, 3, 3), dtype), backend=backend)
+
+
+def _standardized_gradient(dtype: np.dtype[Any], backend: Backend) -> None:
+    # Beside a small slice the smallest that has kernels of its own.
+    large = SLICE // np.dtype(np.float32).itemsize + 1
+    for height, width in ((3, 3), (1, large)):
+        standardized_gradient(_values((1, height, width), dtype), backend=backend)
+
+
+def _slice_statistics(dtype: np.dtype[Any], backend: Backend) -> None:
+    slice_statistics(_values((1, 3, 3), dtype), backend=backend)
+
+
+def _strongest_channel(dtype: np.dtype[Any], backend: Backend) -> None:
+    strongest_channel(_values((1, 2, 3, 3), dtype), backend=backend)
+
+
+def _gram(dtype: np.dtype[Any], backend: Backend) -> None:
+    responses = _values((1, 6, 5, 5), dtype)
+    gram(responses, backend=backend)
+    if dtype == np.float32:
+        gram(responses * np.float32(1e30), backend=backend)  # in float64
+
+
+def _truncated_svd(dtype: np.dtype[Any], backend: Backend) -> None:
+    responses = _values((1, 6, 8, 8), dtype)
+    # Copies that the search makes, to centre or to scale, are other arrays to the compiler.
+    scales = (1, 1e30) if dtype.kind == "f" else (1,)
+    for scale in scales:
+        for center in (False, True):
+            for max_passes, rank in ((20, 1), (0, 1), (0, 6)):
+                truncated_svd(
+                    responses * dtype.type(scale), rank, center=center, max_passes=max_passes, backend=backend
+                )
+
+
+def _streamed(dtype: np.dtype[Any], backend: Backend) -> None:  # noqa: ARG001
+    for center in (False, True):
+        responses = _values((6, 8, 8), dtype)
+        stream = StreamingSVD(2, center=center)
+        stream.add(responses)
+        stream.left(responses)
+
+
+_FUNCTIONS: MappingProxyType[str, Callable[[np.dtype[Any], Backend], None]] = MappingProxyType(
+    {
+        "gradient": _gradient,
+        "gradient_magnitude": _gradient_magnitude,
+        "standardized_gradient": _standardized_gradient,
+        "slice_statistics": _slice_statistics,
+        "strongest_channel": _strongest_channel,
+        "gram": _gram,
+        "truncated_svd": _truncated_svd,
+        "StreamingSVD": _streamed,
+    }
+)
