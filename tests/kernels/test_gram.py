@@ -1,7 +1,5 @@
 """XᵀX of response maps against sums without rounding."""
 
-import doctest
-import importlib
 import math
 from typing import Any
 
@@ -171,9 +169,3 @@ def test_tensors_give_tensors():
 def test_bad_input_is_refused(responses, error, message):
     with pytest.raises(error, match=message):
         gram(responses)
-
-
-def test_the_example_runs():
-    result = doctest.testmod(importlib.import_module("eigenfeatures.kernels.gram"))
-    assert result.attempted > 0
-    assert result.failed == 0

@@ -1,4 +1,8 @@
-"""Tensors in, the same numbers in tensors out; NumPy decides what they are."""
+"""Any array in, the same numbers out in arrays of the same library; NumPy decides what they are."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ import torch
 from eigenfeatures.kernels import (
     gradient,
     gradient_magnitude,
+    gram,
     slice_statistics,
     standardized_gradient,
     stretch_contrast,
@@ -14,7 +19,75 @@ from eigenfeatures.kernels import (
     truncated_svd,
 )
 
+# All take a stack of responses, those of images as images of two leading axes.
+FUNCTIONS = (
+    gradient,
+    gradient_magnitude,
+    gram,
+    slice_statistics,
+    standardized_gradient,
+    stretch_contrast,
+    strongest_channel,
+    truncated_svd,
+)
+DTYPES = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
+WITH_OUT = (gradient_magnitude, standardized_gradient)
 RESPONSES = np.random.default_rng(0).normal(size=(2, 5, 9, 8)).astype(np.float32)
+
+
+class Producer:
+    """An array of a library that has nothing but DLPack, on a device of choice."""
+
+    def __init__(self, array, device=1, index=0):
+        self.array, self.device, self.index = array, device, index
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("an array with DLPack is read by it")
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return (self.device, self.index)
+
+
+def spread(array):
+    """The array as every second element of a larger one."""
+    wide = np.zeros([2 * size for size in array.shape], array.dtype)
+    view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
+    view[...] = array
+    return view
+
+
+def backwards(array):
+    turned = tuple(slice(None, None, -1) for _ in array.shape)
+    return array[turned].copy()[turned]
+
+
+def read_only(array):
+    closed = array.copy()
+    closed.flags.writeable = False
+    return closed
+
+
+# What is made of a contiguous array of native byte order, whose values it has.
+LAYOUTS = {
+    "every_second": spread,
+    "negative_strides": backwards,
+    "fortran": np.asfortranarray,
+    "read_only": read_only,
+    "big_endian": lambda array: array.astype(array.dtype.newbyteorder(">")),
+    "producer": lambda array: Producer(array.copy()),
+    "producer_of_a_view": lambda array: Producer(spread(array)),
+    "torch": lambda array: torch.from_numpy(array.copy()),
+    "torch_view": lambda array: torch.from_numpy(spread(array)),
+    "torch_permuted": lambda array: torch.from_numpy(array.T.copy()).permute(3, 2, 1, 0),
+}
+
+
+def responses(dtype):
+    scaled = 100 * RESPONSES
+    return np.abs(scaled).astype(dtype) if np.dtype(dtype).kind == "u" else scaled.astype(dtype)
 
 
 def parts(result):
@@ -24,74 +97,207 @@ def parts(result):
     return vars(result) if not isinstance(result, tuple) else dict(enumerate(result))
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
-@pytest.mark.parametrize(
-    "function",
-    [
-        gradient,
-        gradient_magnitude,
-        slice_statistics,
-        standardized_gradient,
-        stretch_contrast,
-        strongest_channel,
-        truncated_svd,
-    ],
-)
-def test_tensors_give_tensors_with_the_numbers_of_numpy(function, dtype):
-    images = (100 * RESPONSES).astype(dtype)
-    tensor = torch.from_numpy(images.copy())
-    found, expected = parts(function(tensor)), parts(function(images))
+def assert_same(found, expected, kind):
+    found, expected = parts(found), parts(expected)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         if value.dtype.kind in "iuf":
-            assert isinstance(found[name], torch.Tensor), name
-            np.testing.assert_array_equal(found[name].numpy(), value)
+            assert isinstance(found[name], kind), name
+            array = np.asarray(found[name])
+            assert array.dtype == value.dtype
+            np.testing.assert_array_equal(array, value, err_msg=str(name))
         else:
             assert found[name].tolist() == value.tolist()
-    assert torch.equal(tensor, torch.from_numpy(images))
 
 
-def test_out_is_filled_and_returned():
-    tensor = torch.from_numpy(RESPONSES[0, 0])
-    for images in (tensor, RESPONSES[0, 0]):
-        out = torch.empty(9, 8)
-        assert gradient_magnitude(images, out=out) is out
-        np.testing.assert_array_equal(out.numpy(), gradient_magnitude(RESPONSES[0, 0]))
+def values(given):
+    return np.asarray(given.array if isinstance(given, Producer) else given)
 
 
-def test_strides_and_keywords_of_tensors():
-    tensor = torch.from_numpy(RESPONSES).permute(0, 1, 3, 2)[..., ::2]
-    found = truncated_svd(responses=tensor, start=torch.ones(5))
-    np.testing.assert_array_equal(found.s.numpy(), truncated_svd(tensor.numpy(), start=np.ones(5)).s)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_same_numbers_from_any_array(function, layout):
+    for dtype in DTYPES:
+        array = responses(dtype)
+        given = LAYOUTS[layout](array)
+        kind = torch.Tensor if isinstance(given, torch.Tensor) else np.ndarray
+        assert_same(function(given), function(array), kind)
+        np.testing.assert_array_equal(values(given), array)
 
 
-class Producer:
-    """An array of a library that has nothing but DLPack, on a device of choice."""
-
-    def __init__(self, array, device=1):
-        self.array, self.device = array, device
-
-    def __dlpack__(self, **options):
-        return self.array.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return (self.device, 0)
-
-
-def test_a_producer_without_a_consumer_gets_numpy_arrays():
-    found = gradient_magnitude(Producer(RESPONSES.copy()))
-    np.testing.assert_array_equal(found, gradient_magnitude(RESPONSES))
+def test_layouts_are_what_they_say():
+    """The negative control: none of them is an ordinary array by mistake."""
+    made = {name: layout(RESPONSES) for name, layout in LAYOUTS.items()}
+    assert not made["every_second"].flags.c_contiguous
+    assert max(made["negative_strides"].strides) < 0
+    assert made["fortran"].flags.f_contiguous
+    assert not made["fortran"].flags.c_contiguous
+    assert not made["read_only"].flags.writeable
+    assert not made["big_endian"].dtype.isnative
+    assert not made["torch_view"].is_contiguous()
+    assert not made["torch_permuted"].is_contiguous()
+    np.testing.assert_array_equal(values(made["torch_permuted"]), RESPONSES)
 
 
-def test_arrays_on_a_gpu_are_refused():
-    with pytest.raises(TypeError, match="lies on a GPU, and this version computes on the CPU"):
-        gradient_magnitude(Producer(RESPONSES, device=2))
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_lists(function):
+    assert_same(function(RESPONSES.tolist()), function(RESPONSES.astype(np.float64)), np.ndarray)
 
 
-def test_arrays_that_are_not_handed_out_or_mixed_are_refused():
+@pytest.mark.parametrize("convert", [np.array, torch.from_numpy])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_no_slices(function, convert):
+    """A batch of none: results of one slice, without it."""
+    for dtype in DTYPES:
+        array = responses(dtype)
+        none, one = parts(function(convert(array[:0]))), parts(function(array[:1]))
+        for name, value in one.items():
+            assert tuple(none[name].shape) == (0, *value.shape[1:])
+            assert np.asarray(none[name]).dtype == value.dtype
+            assert value.dtype.kind == "U" or isinstance(none[name], type(convert(array)))
+
+
+@pytest.mark.parametrize("layout", ["every_second", "negative_strides", "fortran", "torch", "torch_view"])
+@pytest.mark.parametrize("function", WITH_OUT)
+def test_out_is_filled_and_returned(function, layout):
+    out = LAYOUTS[layout](np.full_like(RESPONSES, np.nan))
+    expected = function(RESPONSES)
+    assert function(RESPONSES, out=out) is out
+    np.testing.assert_array_equal(values(out), expected)
+
+
+@pytest.mark.parametrize("function", WITH_OUT)
+def test_out_of_tensors(function):
+    images = torch.from_numpy(RESPONSES)
+    for out in (
+        torch.empty(images.shape),
+        np.empty_like(RESPONSES),
+        torch.empty(8, 9, 5, 2).permute(3, 2, 1, 0),
+    ):
+        assert function(images, out=out) is out
+        np.testing.assert_array_equal(values(out), function(RESPONSES))
+    with pytest.raises(ValueError, match="overlaps the input"):
+        function(images, out=images)
+    with pytest.raises(TypeError, match="out must be an array of float32"):
+        function(images, out=torch.empty(images.shape, dtype=torch.float64))
+
+
+def test_only_what_an_out_covers_is_written():
+    wide = np.full((4, 10, 18, 16), -1, np.float32)
+    gradient_magnitude(RESPONSES, out=wide[::2, ::2, ::2, ::2])
+    covered = np.zeros(wide.shape, bool)
+    covered[::2, ::2, ::2, ::2] = True
+    assert (wide[~covered] == -1).all()
+    assert (wide[covered] >= 0).all()
+
+
+def test_start_of_another_library_and_keywords():
+    found = truncated_svd(responses=torch.from_numpy(RESPONSES), start=torch.ones(5))
+    assert_same(found, truncated_svd(RESPONSES, start=np.ones(5)), torch.Tensor)
+    assert_same(
+        truncated_svd(RESPONSES, start=[1] * 5), truncated_svd(RESPONSES, start=np.ones(5)), np.ndarray
+    )
+
+
+def test_results_of_tensors_share_no_memory_with_them():
+    tensor = torch.from_numpy(responses(np.float32))
+    svd = truncated_svd(tensor)
+    before = svd.u.clone()
+    tensor.zero_()
+    assert torch.equal(svd.u, before)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_arrays_of_a_gpu_are_not_read_on_the_host(function):
+    """None of this needs a GPU: it is told before anything is read."""
+    on_gpu = Producer(RESPONSES, device=2)
+    with pytest.raises(TypeError, match='on a GPU and backend="cpu" was asked for'):
+        function(on_gpu, backend="cpu")
+    with pytest.raises(TypeError, match="neither on the host nor on a CUDA GPU"):
+        function(Producer(RESPONSES, device=10))
+    with pytest.raises(ValueError, match="stream is for work on a GPU"):
+        function(RESPONSES, stream=1)
+    with pytest.raises(ValueError, match="no backend 'gpu'"):
+        function(RESPONSES, backend="gpu")
+
+
+def test_mixed_devices_and_libraries_are_refused():
+    image, out = np.ones((4, 4), np.float32), np.empty((4, 4), np.float32)
+    on_gpu, on_other = (Producer(image, device=2, index=index) for index in (0, 1))
+    with pytest.raises(TypeError, match=r"images on GPU 0, out on the host\); bring them to one"):
+        gradient_magnitude(on_gpu, out=out)
+    with pytest.raises(TypeError, match=r"images on GPU 0, out on GPU 1"):
+        gradient_magnitude(on_gpu, out=on_other)
+    with pytest.raises(TypeError, match=r"responses on the host, start on GPU 0"):
+        truncated_svd(RESPONSES, start=on_gpu)
+    with pytest.raises(TypeError, match="are mixed; give those of one library"):
+        gradient_magnitude(torch.ones(4, 4), out=Producer(out))
+
+
+def test_arrays_that_are_not_handed_out_are_refused():
     with pytest.raises(TypeError, match="the array of torch can't be read by DLPack"):
         gradient_magnitude(torch.ones(4, 4, requires_grad=True))
     with pytest.raises(TypeError, match="the array of torch can't be read by DLPack"):
         gradient_magnitude(torch.ones(4, 4, dtype=torch.bfloat16))
-    with pytest.raises(TypeError, match="are mixed; give those of one library"):
-        gradient_magnitude(torch.ones(4, 4), out=Producer(np.empty((4, 4), np.float32)))
+
+
+IMPORTS_NOTHING = """
+import sys
+import numpy as np
+from eigenfeatures import kernels
+
+others = {"torch", "cupy", "jax", "dask", "numba_cuda", "eigenfeatures.kernels.cuda"}
+assert not others & set(sys.modules), others & set(sys.modules)
+responses = np.random.default_rng(0).random((1, 3, 8, 8), np.float32)
+for name in NAMES:
+    getattr(kernels, name)(responses)
+kernels.gradient_magnitude(responses, out=np.empty_like(responses))
+assert not others & set(sys.modules), others & set(sys.modules)
+"""
+
+# What the machine has is hidden, so that these refuse wherever they run.
+NO_GPU = """
+import sys
+sys.modules.update(dict.fromkeys(HIDDEN))
+import numpy as np
+from eigenfeatures import kernels
+
+responses = np.random.default_rng(0).random((1, 3, 8, 8), np.float32)
+for name in NAMES:
+    try:
+        getattr(kernels, name)(responses, backend="cuda")
+    except OSError as error:
+        assert MESSAGE in str(error), error
+        assert "\\n" not in str(error), error
+    else:
+        raise SystemExit(f"{name} answered")
+    getattr(kernels, name)(responses)  # nothing stays behind
+"""
+
+
+def run(script, **names):
+    names["NAMES"] = [function.__name__ for function in FUNCTIONS]
+    given = "\n".join(f"{name} = {value!r}" for name, value in names.items())
+    result = subprocess.run(
+        [sys.executable, "-c", f"{given}\n{script}"],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_no_library_is_imported_to_recognise_arrays():
+    run(IMPORTS_NOTHING)
+
+
+@pytest.mark.parametrize("hidden", ["cupy", "numba.cuda"])
+def test_cuda_without_its_packages(hidden):
+    run(NO_GPU, HIDDEN=[hidden], MESSAGE="work on a GPU needs more packages")
+
+
+def test_cuda_without_a_device():
+    pytest.importorskip("cupy")
+    run(NO_GPU, HIDDEN=[], MESSAGE="no CUDA device to compute on")

@@ -1,0 +1,49 @@
+"""How the kernels for the GPU are tested.
+
+`device/` holds what runs on a device: real hardware (marked `cuda`, skipped where there is none), or
+Numba's simulator, which `test_simulated.py` starts in a process of its own for each file there, since
+the simulator is chosen before Numba is imported. There, tests are small and none may be skipped.
+`test_compiled.py` compiles every registered kernel with no device. It finds the kernels by
+importing all of `eigenfeatures.kernels.cuda`, and needs no CuPy: get that from `memory.xp()`.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+DEVICE = Path(__file__).parent / "device"
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+
+if SIMULATED:
+    _spec = importlib.util.spec_from_file_location("simulator", Path(__file__).with_name("simulator.py"))
+    _simulator = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(_simulator)
+    _simulator.install()
+
+
+def why_no_device() -> str:
+    """Why there is no device to test on, or nothing where there is one."""
+    if SIMULATED:
+        return ""
+    try:
+        import cupy
+    except ImportError as error:
+        return f"no CuPy: {error}"
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"no GPU: {error}"
+    return "" if count else "no GPU"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    on_device = [item for item in items if DEVICE in item.path.parents or item.get_closest_marker("cuda")]
+    here = [item for item in on_device if Path(__file__).parent in item.path.parents]
+    reason = why_no_device() if here else ""
+    for item in here:
+        if not SIMULATED:
+            item.add_marker(pytest.mark.cuda)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))

@@ -1,0 +1,38 @@
+"""The public functions on a device against the same on the CPU."""
+
+import numpy as np
+import pytest
+
+from eigenfeatures.kernels import (
+    gradient,
+    gradient_magnitude,
+    slice_statistics,
+    standardized_gradient,
+    stretch_contrast,
+    strongest_channel,
+)
+
+IMAGES = (np.random.default_rng(0).random((2, 2, 7, 9)) * 200).astype(np.uint8)
+FUNCTIONS = [gradient, gradient_magnitude, standardized_gradient, slice_statistics, stretch_contrast]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_host_arrays_there_and_back(function):
+    result, expected = function(IMAGES, backend="cuda"), function(IMAGES, backend="cpu")
+    assert np.shape(result) == np.shape(expected)
+    np.testing.assert_allclose(np.array(result), np.array(expected), rtol=1e-6, atol=1e-6)
+
+
+def test_strongest_channel():
+    responses = IMAGES[:, :, np.newaxis].astype(np.float32)
+    result, expected = (strongest_channel(responses, backend=backend) for backend in ("cuda", "cpu"))
+    for name in ("index", "maximum", "mean", "positive_mean"):
+        np.testing.assert_allclose(getattr(result, name), getattr(expected, name), rtol=1e-12)
+
+
+def test_standardised_by_a_data_set_and_into_an_array():
+    out = np.empty(IMAGES.shape, np.float32)
+    result = standardized_gradient(IMAGES, mean=20.0, deviation=3.0, out=out, backend="cuda")
+    assert result is out
+    expected = standardized_gradient(IMAGES, mean=20.0, deviation=3.0, backend="cpu")
+    np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-5)

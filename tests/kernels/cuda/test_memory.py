@@ -1,0 +1,86 @@
+"""Which device and stream a call computes on, with a stand-in for CuPy."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from eigenfeatures.kernels.cuda import memory
+
+
+class Entered:
+    """A device or stream that notes when it is entered and left."""
+
+    def __init__(self, log, name, number):
+        self.log, self.name, self.id = log, name, number
+
+    def __enter__(self):
+        self.log.append(f"enter {self.name}")
+        return self
+
+    def __exit__(self, *_):
+        self.log.append(f"leave {self.name}")
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """What is entered of a stand-in for CuPy with one device, where number 3 is the current one."""
+    log = []
+    cuda = SimpleNamespace(
+        Device=lambda gpu: Entered(log, f"device {gpu}", 3 if gpu is None else gpu),
+        ExternalStream=lambda address, gpu: Entered(log, f"stream {address} of {gpu}", None),
+        Stream=SimpleNamespace(null=Entered(log, "null stream", None)),
+        runtime=SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    return log
+
+
+def test_the_current_device_and_stream(log):
+    with memory.computing(None, None, None):
+        assert log == ["enter device None"]
+    assert log == ["enter device None", "leave device None"]
+
+
+@pytest.mark.parametrize(
+    ("stream", "entered"),
+    [
+        (77, "stream 77 of 1"),
+        (SimpleNamespace(ptr=78), "stream 78 of 1"),
+        (SimpleNamespace(cuda_stream=79), "stream 79 of 1"),
+        (SimpleNamespace(ptr=0), "null stream"),
+    ],
+)
+def test_a_given_stream(log, stream, entered):
+    with memory.computing(1, stream, "torch"):
+        pass
+    assert log == ["enter device 1", f"enter {entered}", f"leave {entered}", "leave device 1"]
+
+
+def test_the_current_stream_of_torch(log, monkeypatch):
+    streams = SimpleNamespace(current_stream=lambda gpu: SimpleNamespace(cuda_stream=100 + gpu))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=streams))
+    with memory.computing(None, None, "torch"):
+        assert log == ["enter device None", "enter stream 103 of 3"]
+
+
+@pytest.mark.parametrize("stream", ["fast", True, 1.5])
+def test_what_is_no_stream(log, stream):
+    with pytest.raises(TypeError, match="give one of CuPy or torch"), memory.computing(0, stream, None):
+        pass
+    assert log == ["enter device 0", "leave device 0"]
+
+
+def test_no_device(log, monkeypatch):
+    def missing():
+        raise CUDARuntimeError("cudaErrorNoDevice")
+
+    monkeypatch.setattr(sys.modules["cupy"].cuda.runtime, "getDeviceCount", missing)
+    message = "no CUDA device to compute on: cudaErrorNoDevice"
+    with pytest.raises(OSError, match=message), memory.computing(None, None, None):
+        pass
+    assert log == []
