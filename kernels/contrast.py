@@ -50,6 +50,8 @@ def stretch_contrast(
         xp = call.xp
         given = call.input("images", trailing=2)
         values = given.astype(working_dtype(given))
+        if values.size == 0:
+            return call.result(values)  # `percentile` refuses a batch of none
         percentiles = [100 * saturate, 100 * (1 - saturate)]
         low, high = xp.percentile(values, percentiles, axis=(-2, -1), keepdims=True).astype(values.dtype)
         width = high - low

@@ -1,5 +1,7 @@
 """XᵀX of a batch of slices, held as C rows of n pixels, by cuBLAS."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -8,6 +10,24 @@ from eigenfeatures.kernels.cuda.memory import Array
 
 # Bytes for copies of responses that are scaled or converted before they are multiplied.
 _COPIES = 1 << 30
+
+# Sums of squares that float32 holds without overflow or a loss to underflow.
+_LEAST, _MOST = 2.0**-64, 2.0**64
+
+
+def correlations(maps: Array, dtype: np.dtype[Any]) -> Array:
+    """Return XᵀX (N, C, C) of maps (N, C, n), exactly symmetric float64; see the function for the CPU."""
+    xp = memory.xp()
+    with np.errstate(over="ignore", invalid="ignore"):
+        products = gram_matrices(maps, None, dtype).astype(np.float64)
+        if dtype == np.float32:
+            squares = xp.diagonal(products, axis1=1, axis2=2)
+            beyond = xp.flatnonzero(~((squares > _LEAST) & (squares < _MOST)).all(axis=1))
+            if beyond.size > 0:
+                products[beyond] = gram_matrices(maps[beyond], None, np.float64)
+        upper = xp.triu(products)
+        result: Array = upper + xp.triu(upper, 1).transpose(0, 2, 1)
+    return result
 
 
 def gram_matrices(x: Array, scale: Array | None, dtype: DTypeLike) -> Array:

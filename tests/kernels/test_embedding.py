@@ -19,9 +19,12 @@ from eigenfeatures.kernels import (
 )
 
 PAGE = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text(encoding="utf-8")
-EXAMPLES = dict(
-    re.findall(r"^## (.+?)\n(?:(?!^## ).*\n)*?```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-)
+SECTIONS = (section.partition("\n") for section in PAGE.split("\n## ")[1:])
+EXAMPLES = {
+    title: code
+    for title, _, text in SECTIONS
+    for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+}
 NEEDED = {"torch": "torch", "dask": "dask.array", "scikit": "sklearn"}
 
 

@@ -6,65 +6,20 @@ import numpy as np
 import pytest
 import reference
 import scipy.ndimage
+import spectra
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from spectra import CHANNELS, HEIGHT, ORDER, SPECTRA, WIDTH, rectified, sine, with_spectrum
 
 from eigenfeatures.kernels import TruncatedSVD, standardized_gradient, truncated_svd
 
 TOL = 1e-5
-CHANNELS, HEIGHT, WIDTH = 24, 31, 29
-ORDER = np.arange(CHANNELS)
-
-# Names as in RandLAPACK's tests. Each puts another part of the algorithm to work.
-SPECTRA = {
-    "polynomial": 1 / (1 + ORDER) ** 2.0,
-    "exponential": 0.5**ORDER,
-    "steep": 0.01**ORDER,
-    "clustered": np.where(ORDER < 3, 1 - 1e-7 * ORDER, 0.1),
-    "near": np.where(ORDER < 2, 1 - 1e-3 * ORDER, 0.3),
-    "rank_deficient": np.where(ORDER < 4, 0.7**ORDER, 0),
-    "all_equal": np.ones(CHANNELS),
-    "spiked": np.where(ORDER == 0, 1, 0.05),
-}
-
-
-def with_spectrum(values: NDArray[np.float64], dtype: str = "float64", seed: int = 0) -> NDArray[Any]:
-    """Maps (C, h, w) whose singular values are these."""
-    rng = np.random.default_rng(seed)
-    u, _ = np.linalg.qr(rng.standard_normal((HEIGHT * WIDTH, CHANNELS)))
-    v, _ = np.linalg.qr(rng.standard_normal((CHANNELS, CHANNELS)))
-    return ((v * values) @ u.T).reshape(CHANNELS, HEIGHT, WIDTH).astype(dtype)
-
-
-def rectified(seed: int = 0, shape: tuple[int, int, int] = (CHANNELS, HEIGHT, WIDTH)) -> NDArray[Any]:
-    """Maps as after a ReLU: a common pattern, others' own, many zeros."""
-    rng = np.random.default_rng(seed)
-    channels, height, width = shape
-    common = np.outer(rng.random(channels), rng.random(height * width))
-    own = rng.standard_normal((channels, height * width))
-    return np.maximum(common + 0.5 * own - 0.2, 0).reshape(shape).astype(np.float32)
-
-
-def sine(vector: NDArray[Any], other: NDArray[Any]) -> float:
-    """Sine of the angle between two unit vectors, whatever their signs."""
-    a, b = vector.ravel().astype(np.float64), other.ravel().astype(np.float64)
-    return float(np.linalg.norm(a - (a @ b) * b))
 
 
 def measured(maps: NDArray[Any], svd: TruncatedSVD) -> tuple[float, float]:
-    """The residual and the loss of orthonormality of a result, from their definitions."""
-    x = maps.reshape(len(maps), -1).T.astype(np.float64)
-    u = svd.u.reshape(len(svd.s), -1).T.astype(np.float64)
-    v = svd.v.T
-    along = np.linalg.norm(x @ v - u * svd.s, axis=0)
-    across = np.linalg.norm(x.T @ u - v * svd.s, axis=0)[svd.s > 0]
-    kept = u[:, svd.s > 0]
-    loss = max(
-        np.abs(kept.T @ kept - np.eye(kept.shape[1])).max(), np.abs(v.T @ v - np.eye(len(svd.s))).max()
-    )
-    return float(max(along.max(), across.max()) / svd.s[0]), float(loss)
+    return spectra.measured(maps, svd.u, svd.s, svd.v)
 
 
 @pytest.mark.parametrize("rank", [1, 8])

@@ -6,10 +6,12 @@ import pytest
 from eigenfeatures.kernels import (
     gradient,
     gradient_magnitude,
+    gram,
     slice_statistics,
     standardized_gradient,
     stretch_contrast,
     strongest_channel,
+    truncated_svd,
 )
 
 IMAGES = (np.random.default_rng(0).random((2, 2, 7, 9)) * 200).astype(np.uint8)
@@ -36,3 +38,21 @@ def test_standardised_by_a_data_set_and_into_an_array():
     assert result is out
     expected = standardized_gradient(IMAGES, mean=20.0, deviation=3.0, backend="cpu")
     np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1, 1e-15, 1e15])
+def test_gram(scale):
+    responses = (scale * np.random.default_rng(0).random((2, 3, 4, 5))).astype(np.float32)
+    result = gram(responses, backend="cuda")
+    np.testing.assert_allclose(result, gram(responses, backend="cpu"), rtol=1e-6)
+    np.testing.assert_array_equal(result, np.swapaxes(result, 1, 2))
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_truncated_svd(rank):
+    responses = np.random.default_rng(0).random((2, 3, 4, 5)).astype(np.float32)
+    result, expected = (truncated_svd(responses, rank, backend=backend) for backend in ("cuda", "cpu"))
+    assert result.u.shape == expected.u.shape
+    assert (result.residual <= 1e-5).all()
+    for name in ("u", "s", "v", "energy"):
+        np.testing.assert_allclose(getattr(result, name), getattr(expected, name), atol=1e-4)
