@@ -47,8 +47,7 @@ def loop_input(array: ArrayLike, name: str, trailing: int, xp: Any = np) -> NDAr
     -------
     array
         uint8, uint16, float32 or float64. A view wherever the layout allows it. One of
-        NumPy is marked read-only, so that no loop can change a caller's data and each
-        loop is compiled for one kind of array.
+        NumPy is read-only.
 
     Raises
     ------
@@ -68,9 +67,14 @@ def loop_input(array: ArrayLike, name: str, trailing: int, xp: Any = np) -> NDAr
         raise ValueError(f"{name} has {given.ndim} axes and needs at least {trailing}")
     if 0 in given.shape[given.ndim - trailing :]:
         raise ValueError(f"{name} of shape {given.shape} has no pixels")
-    view: NDArray[Any] = xp.ascontiguousarray(given, dtype=dtype).view()
-    if isinstance(view, np.ndarray):
-        view.flags.writeable = False
+    contiguous: NDArray[Any] = xp.ascontiguousarray(given, dtype=dtype)
+    return read_only(contiguous) if isinstance(contiguous, np.ndarray) else contiguous.view()
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a view that no loop can write to: loops are compiled for such input alone."""
+    view = array.view()
+    view.flags.writeable = False
     return view
 
 

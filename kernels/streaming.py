@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eigenfeatures.kernels.arrays import working_dtype
+from eigenfeatures.kernels.arrays import read_only, working_dtype
 from eigenfeatures.kernels.call import Call
 from eigenfeatures.kernels.cpu import passes as loops
 from eigenfeatures.kernels.cpu.eigen import eigenvectors
@@ -348,9 +348,7 @@ def _prepared(
         np.subtract(x, mean[:, np.newaxis], out=centred, dtype=np.float64, casting="same_kind")
         x = centred
     x = x.astype(dtype, copy=False)
-    rows = (np.ldexp(x, -exponent) if exponent else x).view()
-    rows.flags.writeable = False  # as all that the loops are compiled for
-    return rows
+    return read_only(np.ldexp(x, -exponent) if exponent else x)
 
 
 def _unusable(responses: NDArray[Any]) -> str:

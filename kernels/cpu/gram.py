@@ -10,6 +10,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import DTypeLike, NDArray
 
+from eigenfeatures.kernels.arrays import read_only
 from eigenfeatures.kernels.cpu.blocks import add_products
 from eigenfeatures.kernels.cpu.compile import Kernel
 
@@ -52,9 +53,7 @@ def gram_matrix(x: NDArray[Any], dtype: DTypeLike) -> NDArray[np.float64]:
     if x.dtype == dtype and x.flags.c_contiguous:
         most = min(_MOST_PARTS, max(4, _PART_NUMBERS // channels**2))
         parts = np.empty((min(-(-pixels // TILE), most), channels, channels))
-        rows = x.view()
-        rows.flags.writeable = False
-        _gram(rows, parts)
+        _gram(read_only(x), parts)
         upper: NDArray[np.float64] = np.triu(parts.sum(axis=0))
         return upper + np.triu(upper, 1).T
     total = np.zeros((channels, channels))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.kernels.arrays import working_dtype
+from eigenfeatures.kernels.arrays import read_only, working_dtype
 from eigenfeatures.kernels.cpu.triplets import UNDEFINED, Triplets, triplets
 from eigenfeatures.kernels.svd import TruncatedSVD
 
@@ -27,7 +27,7 @@ def decompose(
     u = np.empty((count, rank, pixels), dtype)
     results: list[Triplets] = []
     for x, left in zip(maps, u, strict=True):
-        working = (centred(x) if center else x).astype(dtype, copy=False)
+        working = read_only((centred(x) if center else x).astype(dtype, copy=False))
         result = triplets(working, left, direction, tol, max_passes, seed)
         if result.method not in UNDEFINED:
             direction = result.v[0]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from eigenfeatures.kernels.arrays import NOISE
+from eigenfeatures.kernels.arrays import NOISE, read_only
 from eigenfeatures.kernels.cpu import passes as loops
 from eigenfeatures.kernels.cpu.eigen import eigenvectors
 from eigenfeatures.kernels.cpu.gram import gram_matrix
@@ -52,7 +52,7 @@ def triplets(
             return _undefined(u, len(x), largest)
         # A power of two changes no digit, and keeps the squares within the range of numbers.
         exponent = int(np.frexp(largest)[1])
-        x = np.ldexp(x, -exponent)
+        x = read_only(np.ldexp(x, -exponent))
         search = None if search is None else Search(x, start, seed)
         of_all = survey(x) if search is None else search.survey
 

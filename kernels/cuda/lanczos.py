@@ -1,6 +1,6 @@
 """The leading right singular vector of each slice by Lanczos iteration, all of it in one launch.
 
-The method and its proof that the vector leads are those of `eigenfeatures.kernels.cpu.krylov`. A
+The method is that of `eigenfeatures.kernels.cpu.krylov`. A
 block owns a slice: all its threads take the same turns, since what decides is computed from
 the same shared numbers in the same order by each warp.
 """
@@ -23,6 +23,9 @@ MOST_PASSES = 24
 
 # As in `krylov`: a direction left over that is this small against the largest eigenvalue is rounding.
 _NEGLIGIBLE = 1e-12
+
+# As there: the size of the random part of a start, so that none hides the leading vector.
+_RANDOM_PART = 0.05
 
 # As there: passes before the residuals tell how fast they fall.
 _TRIAL = 3
@@ -104,8 +107,8 @@ def orthonormalise(vector: Any, basis: Any, count: Any, shares: Any) -> Any:
 @device_function
 def extend(
     projected: Any, space: Any, count: Any, direction: Any, image: Any, shares: Any, others: Any
-) -> Any:
-    """Add the last of `count` basis vectors to the projected matrix, made symmetric; return its trace.
+) -> None:
+    """Add the last of `count` basis vectors to the projected matrix, made symmetric.
 
     `direction` is that vector and `image` its product with XᵀX.
     """
@@ -118,17 +121,11 @@ def extend(
         projected[count - 1, i] = mean
         i = np.int32(i + cuda.blockDim.x)
     cuda.syncthreads()
-    trace = 0.0
-    i = np.int32(0)
-    while i < count:
-        trace += projected[i, i]
-        i = np.int32(i + 1)
-    return trace
 
 
 @device_function
-def largest(projected: Any, count: Any, rows: Any, moved: Any, values: Any, weights: Any) -> tuple[Any, Any]:
-    """Return the two largest eigenvalues of a projected matrix; fill `weights` with the first's vector."""
+def largest(projected: Any, count: Any, rows: Any, moved: Any, values: Any, weights: Any) -> Any:
+    """Return the largest eigenvalue of a projected matrix; fill `weights` with its vector."""
     place = np.int32(cuda.threadIdx.x)
     while place < count * count:
         i, k = np.int32(place // count), np.int32(place % count)
@@ -146,14 +143,11 @@ def largest(projected: Any, count: Any, rows: Any, moved: Any, values: Any, weig
         values[i] = math.sqrt(total)
         i = np.int32(i + cuda.blockDim.x)
     cuda.syncthreads()
-    first, second, leading = 0.0, 0.0, np.int32(0)
+    first, leading = 0.0, np.int32(0)
     i = np.int32(0)
     while i < count:
         if values[i] > first:
-            second = first
             first, leading = values[i], i
-        elif values[i] > second:
-            second = values[i]
         i = np.int32(i + 1)
     i = np.int32(cuda.threadIdx.x)
     while i < count:
@@ -163,7 +157,7 @@ def largest(projected: Any, count: Any, rows: Any, moved: Any, values: Any, weig
             weights[i] = 1.0 if i == 0 else 0.0
         i = np.int32(i + cuda.blockDim.x)
     cuda.syncthreads()
-    return first, second
+    return first
 
 
 @device_function
@@ -229,7 +223,7 @@ def _leading_vectors(
     energies
         ‖X‖²_F of the scaled slices (N); no search is made where it isn't above 0 and finite.
     start, started
-        Direction to start from (C), and whether to; otherwise from random signs.
+        Unit vector to start from (C), and whether to; otherwise from the sum of the maps.
     tol
         Bound for ‖A v − θ v‖ / θ, A = XᵀX.
     k0, k1
@@ -238,7 +232,7 @@ def _leading_vectors(
         Room for a basis of as many rows as passes may be made, and below it its products with A,
         (N, 2 · passes, C).
     vectors, passes, found
-        A unit vector (N, C) where one is proved to lead, the passes made (N) and whether one is (N).
+        A unit vector (N, C) where the search met `tol`, the passes made (N) and whether it did (N).
     """
     direction = cuda.shared.array(MOST_CHANNELS, np.float64)
     product = cuda.shared.array(MOST_CHANNELS, np.float64)
@@ -260,16 +254,17 @@ def _leading_vectors(
     if not 0.0 < energy < math.inf:
         limit = np.int32(0)
     count = np.int32(0)
-    proved = False
+    converged = False
 
     draw(direction, channels, k0, k1, 0)
-    if started:
-        c = np.int32(cuda.threadIdx.x)
-        while c < channels:
-            direction[c] = start[c]
-            c = np.int32(c + cuda.blockDim.x)
-        cuda.syncthreads()
-    while count < limit and not proved:
+    c = np.int32(cuda.threadIdx.x)
+    while c < channels:
+        size = 1.0 / math.sqrt(channels)
+        near = start[c] if started else size
+        direction[c] = near + _RANDOM_PART * size * direction[c]
+        c = np.int32(c + cuda.blockDim.x)
+    cuda.syncthreads()
+    while count < limit and not converged:
         if not orthonormalise(direction, space, count, shares):
             break
         x, scale = values[place], scales[place]
@@ -281,8 +276,8 @@ def _leading_vectors(
             c = np.int32(c + cuda.blockDim.x)
         cuda.syncthreads()
         count = np.int32(count + 1)
-        trace = extend(projected, space, count, direction, product, shares, weights)
-        first, second = largest(projected, count, rows, moved, shares, weights)
+        extend(projected, space, count, direction, product, shares, weights)
+        first = largest(projected, count, rows, moved, shares, weights)
         # The residual is the next direction: with what is in the basis it spans the same Krylov space.
         c = np.int32(cuda.threadIdx.x)
         while c < channels:
@@ -291,22 +286,21 @@ def _leading_vectors(
             c = np.int32(c + cuda.blockDim.x)
         cuda.syncthreads()
         size = norm(direction, channels)
-        outside = max(energy - trace, 0.0)
-        proved = size <= tol * first and first >= second + outside
+        converged = bool(size <= tol * first and count > 1)
         residual = size / first if first > 0.0 else 1.0
         if count == 1 and cuda.threadIdx.x == 0:
             residuals[0] = residual  # read two passes later
-        if count >= _TRIAL and not proved and falls_too_slowly(residuals[0], residual, tol, count, limit):
+        if count >= _TRIAL and not converged and falls_too_slowly(residuals[0], residual, tol, count, limit):
             limit = count
         if size <= _NEGLIGIBLE * first:
             draw(direction, channels, k0, k1, count)
     c = np.int32(cuda.threadIdx.x)
-    while c < channels and proved:
+    while c < channels and converged:
         vectors[place, c] = combined(space, 0, count, weights, c)
         c = np.int32(c + cuda.blockDim.x)
     if cuda.threadIdx.x == 0:
         passes[place] = count
-        found[place] = proved
+        found[place] = converged
 
 
 def _kernel(precision: Any, threads: int) -> Kernel:

@@ -65,9 +65,9 @@ def decompose(
             result = result._replace(s=xp.ldexp(result.s, -slices.exponent[:, np.newaxis]))
             total = xp.ldexp(slices.energy, -2 * slices.exponent)
         for name, fill in (("zero", 0.0), ("invalid", np.nan)):
-            index = memory.to_device(np.flatnonzero(method == name))
-            for array in (*result, total):
-                array[index] = fill
+            places = np.flatnonzero(method == name)
+            for array in (*result, total) if places.size else ():
+                array[memory.to_device(places)] = fill
     return TruncatedSVD(
         u=result.u,
         s=result.s,
@@ -113,7 +113,8 @@ def _solved(
     energy, exponent = memory.to_host(xp.stack((slices.energy, slices.exponent.astype(np.float64))))
     method[energy == 0] = "zero"
     method[~np.isfinite(energy)] = "invalid"
-    searches = _searches(slices, rank, start, tol, max_passes, seed, bool(exponent.any()))
+    scaled = bool(exponent[method == ""].any())
+    searches = _searches(slices, rank, start, tol, max_passes, seed, scaled)
     for number, (name, search) in enumerate(searches):
         unsolved = np.flatnonzero(method == "")
         # The first search takes all slices as they lie, rather than copies of those with an answer.

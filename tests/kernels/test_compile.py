@@ -86,6 +86,10 @@ assert not late, late
 """
 
 
+# Modules of Numba that hold the threading layers.
+LAYERS = {"workqueue": "workqueue", "omp": "omppool", "tbb": "tbbpool"}
+
+
 def available(layer: str) -> bool:
     """Tell whether Numba has this threading layer here."""
     try:
@@ -93,10 +97,6 @@ def available(layer: str) -> bool:
     except ImportError:
         return False
     return True
-
-
-# Modules of Numba that hold the threading layers.
-LAYERS = {"workqueue": "workqueue", "omp": "omppool", "tbb": "tbbpool"}
 
 
 @pytest.mark.parametrize("layer", ["default", *LAYERS])
