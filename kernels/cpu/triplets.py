@@ -131,7 +131,7 @@ def _complete(
     order = np.argsort(-s, kind="stable")
     if np.any(order[1:] < order[:-1]):
         u[:], s, v = u[order], s[order], v[order]
-    overlap = float(np.abs(np.triu(u @ u.T, 1)).max()) if len(u) > 1 else 0.0
+    overlap = float(np.abs(np.triu(gram_matrix(u, u.dtype), 1)).max()) if len(u) > 1 else 0.0
     return s, v, float(residual), overlap
 
 
