@@ -15,7 +15,7 @@ def stretch_contrast(
 
     The lowest and highest `saturate` of the pixels are clipped, at the percentiles of
     `numpy.percentile` (linear). Where the two coincide, pixels above them become 1 and
-    all others 0, so a constant image is black.
+    all others 0, so a constant image is black. The percentiles take a partial sort, O(N·H·W) on average.
 
     Parameters
     ----------

@@ -22,6 +22,8 @@ def gradient(
     the edge pixel. Components equal those of ``cv2.Sobel`` with ``BORDER_REPLICATE`` and of
     ``scipy.ndimage.sobel`` and ``prewitt`` with ``mode="nearest"``.
 
+    Reads each pixel from memory once and writes two numbers for it: O(N·H·W).
+
     A mirrored slice has the mirrored gradient, with the sign of the component across
     the mirror changed; this doesn't hold for ``forward``, which looks one way.
 
@@ -75,7 +77,7 @@ def gradient_magnitude(
 
     Against scikit-image on float input (it rescales integers, so cast first), ours is
     `skimage.filters.sobel` × 4√2, `prewitt` × 3√2 and `scharr` × 16√2. Mirrors commute
-    with |∇Y|, except for ``forward``.
+    with |∇Y|, except for ``forward``. Reads each pixel from memory once and writes one number: O(N·H·W).
 
     Parameters
     ----------
@@ -136,6 +138,9 @@ def standardized_gradient(
     stream: object = None,
 ) -> NDArray[Any]:
     """Compute |∇Y| of each slice, zero-centred and divided by its standard deviation.
+
+    A slice up to 1 MB of results is divided while it is in a core's cache; a larger one is read and
+    written once more. O(N·H·W).
 
     This is the network's input (paper, section 2.3). By default every slice has its own
     mean and deviation (ddof 0), and a slice whose deviation is at most 10⁻⁶ of the mean

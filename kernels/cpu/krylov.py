@@ -122,13 +122,14 @@ class Search:
         """Take a unit vector and its image into the space."""
         x = self._x
         product, shares = np.empty(x.shape[1], x.dtype), np.empty((self._tiles, len(x)))
-        given = (x, y.astype(x.dtype), product, shares)
+        image = np.empty(len(x))
+        given = (x, y.astype(x.dtype), product, shares, image)
         if surveys is None:
             passes.normal_product(*given)
         else:
             passes.surveyed_product(*given, surveys)
         self._basis = np.vstack([self._basis, y])
-        self._images = np.vstack([self._images, shares.sum(axis=0)])
+        self._images = np.vstack([self._images, image])
         self._products.append(product)
 
     def _expected(self, tol: float) -> float:

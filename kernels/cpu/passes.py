@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange
 
 from eigenfeatures.kernels.cpu.blocks import add_products, combine_four
-from eigenfeatures.kernels.cpu.compile import Kernel, reduction
+from eigenfeatures.kernels.cpu.compile import Kernel, helper, reduction
 
 # Columns a tile: with 128 channels of float32, 256 KB of a core's second-level cache.
 TILE = 512
@@ -112,9 +112,18 @@ def survey(x: Any, out: Any) -> None:
         row_survey(x, first, min(TILE, x.shape[1] - first), out[tile])
 
 
+@helper
+def add_up(shares: Any, out: Any) -> None:
+    """Fill `out` (C) with the sum of the tiles' shares (tiles, C), in their order."""
+    out[:] = 0.0
+    for tile in range(len(shares)):
+        for c in range(out.size):
+            out[c] += shares[tile, c]
+
+
 @Kernel
-def normal_product(x: Any, y: Any, product: Any, shares: Any) -> None:
-    """Fill `product` (n) with X y and `shares` (tiles, C) with each tile's share of Xᵀ (X y).
+def normal_product(x: Any, y: Any, product: Any, shares: Any, image: Any) -> None:
+    """Fill `product` (n) with X y, `shares` (tiles, C) with each tile's share of Xᵀ (X y) and `image` (C).
 
     For y (C) of x's precision. Sums within a tile are of that precision: in float32 their error is
     about 10⁻⁷, far below the least tolerance.
@@ -124,10 +133,11 @@ def normal_product(x: Any, y: Any, product: Any, shares: Any) -> None:
         part = product[first : first + TILE]
         combine_rows(x, first, y, part)
         row_products(x, first, part, shares[tile])
+    add_up(shares, image)
 
 
 @Kernel
-def surveyed_product(x: Any, y: Any, product: Any, shares: Any, surveys: Any) -> None:
+def surveyed_product(x: Any, y: Any, product: Any, shares: Any, image: Any, surveys: Any) -> None:
     """Do the work of `survey` and `normal_product` in one pass."""
     for tile in prange(len(shares)):
         first = tile * TILE
@@ -135,6 +145,7 @@ def surveyed_product(x: Any, y: Any, product: Any, shares: Any, surveys: Any) ->
         combine_rows(x, first, y, part)
         row_products(x, first, part, shares[tile])
         row_survey(x, first, part.size, surveys[tile])
+    add_up(shares, image)
 
 
 @Kernel
