@@ -234,17 +234,16 @@ def library(name, role="peer", result=1.0, calls=None, **options):
     return Library(name, "", "numpy", lambda _: call, role, **options)
 
 
-def test_rounds_of_the_libraries_alternate(monkeypatch):
-    monkeypatch.setattr(measure, "_WARM_UP", 0.0)
+def test_rounds_of_the_libraries_alternate():
     calls = []
     libraries = [library(name, "ours" if name == "a" else "peer", calls=calls) for name in "abc"]
-    found = measure.measure(Clock(), operation_of(*libraries), measure.Effort("full", 1.0, 4, 4))
+    found = measure.measure(Clock(), operation_of(*libraries), measure.Effort("full", 1.0, 4, 4, 0.0))
     assert "".join(calls[6:]) == "bca" + "cba" + "bca" + "cba"
     assert [len(timing.seconds) for timing in found.timings] == [4, 4, 4]
 
 
 def test_a_slow_library_sits_out_rounds_evenly():
-    runner = measure._Runner(measure.Timing(library("b")), lambda: None, 3, False)
+    runner = measure._Runner(measure.Timing(library("b")), lambda: None, 3, 0.0)
     assert [number for number in range(10) if runner.is_due(number, 10)] == [0, 4, 7]
 
 
@@ -270,13 +269,13 @@ def test_a_library_that_is_missing_or_heavy_is_left_out_with_a_remark():
     missing = Library("x", "", "no_such_module", lambda _: None)
     heavy = library("y", heavy=True, in_quick=False)
     operation = operation_of(library("a", "ours"), missing, heavy)
-    quick = measure.measure(Clock(), operation, measure.Effort("quick", 0.0, 1, 1))
+    quick = measure.measure(Clock(), operation, measure.Effort("quick", 0.0, 1, 1, 0.0))
     assert [timing.remark for timing in quick.timings] == [
         "",
         "not installed: no_such_module",
         "only in a full run",
     ]
-    full = measure.measure(Clock(), operation, measure.Effort("full", 0.0, 3, 3))
+    full = measure.measure(Clock(), operation, measure.Effort("full", 0.0, 3, 3, 0.0))
     assert list(full.timings[2].seconds) == [0]
 
 

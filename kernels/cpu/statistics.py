@@ -179,6 +179,17 @@ def moments(images: NDArray[Any], mask: Mask, out: NDArray[np.float64]) -> None:
     real = weights(mask, working_dtype(images))
     blocks = np.empty((len(images), block_count(images.shape[1]), 2, 3))
     _moments(images, real, mask.one_sided, blocks, out)
+    if real.dtype == np.float32:
+        spread = out[:, 0, 2]
+        for s in np.flatnonzero(~((spread > 0) & (spread < np.inf))):
+            out[s, 0, 1:] = _wide_moments(images[s])
+
+
+def _wide_moments(image: NDArray[Any]) -> tuple[float, float]:
+    """Return the mean and the sum of squares about it of a slice whose squares may leave float32's range."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = image.mean(dtype=np.float64)
+        return float(mean), float(np.square(image - mean).sum())
 
 
 def standardized(images: NDArray[Any], mask: Mask, out: NDArray[Any]) -> None:

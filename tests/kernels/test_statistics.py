@@ -74,3 +74,12 @@ def test_not_a_number_stays_in_its_slice():
     for before, after in zip(clean, slice_statistics(stack), strict=True):
         assert np.isnan(after[1])
         np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-25, 1e25, 1e30])
+def test_squares_of_grey_values_beyond_float32(scale):
+    image = (np.random.default_rng(0).random((9, 8)) * scale).astype(np.float32)
+    result = slice_statistics(np.stack([image, np.ones_like(image)]))
+    wide = image.astype(np.float64)
+    np.testing.assert_allclose(result.mean, [wide.mean(), 1], rtol=1e-6)
+    np.testing.assert_allclose(result.deviation, [wide.std(), 0], rtol=1e-6)
