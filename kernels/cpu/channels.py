@@ -1,4 +1,9 @@
-"""The channel that holds the largest activation, and its mean."""
+"""The channel that holds the largest activation, and its mean.
+
+Maxima are taken of integers in the order of the floats: the bits of a float, with those of its size
+turned over where it is negative. They fit vector lanes, where floats' comparisons with NaN don't,
+and show a NaN as a number beyond infinity.
+"""
 
 from typing import Any
 
@@ -6,44 +11,23 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from eigenfeatures.kernels.cpu.compile import Kernel, helper, reduction, without_nan
-
-# Activations that stay in a core's first-level cache between two looks at them.
-RUN = 2048
+from eigenfeatures.kernels.cpu.compile import Kernel, helper, reduction
 
 
 @helper
-def has_nan(values: Any) -> Any:
-    """Tell whether any value is NaN."""
-    found = np.int32(0)  # unlike a boolean, it fits a vector lane
-    for j in range(values.size):
-        found |= np.int32(values[j] != values[j])
-    return found != 0
-
-
-@without_nan
-def larger(a: Any, b: Any) -> Any:
-    """Return the larger of two numbers in one instruction, unlike Numba's `max`."""
-    return a if a > b else b
-
-
-@without_nan
-def largest(values: Any) -> Any:
-    """Return the maximum, from eight chains of comparisons: each waits for the one before it."""
-    m0 = m1 = m2 = m3 = m4 = m5 = m6 = m7 = values[0]
-    eights = values.size // 8 * 8
-    for j in range(0, eights, 8):
-        m0, m1 = larger(m0, values[j]), larger(m1, values[j + 1])
-        m2, m3 = larger(m2, values[j + 2]), larger(m3, values[j + 3])
-        m4, m5 = larger(m4, values[j + 4]), larger(m5, values[j + 5])
-        m6, m7 = larger(m6, values[j + 6]), larger(m7, values[j + 7])
-    for j in range(eights, values.size):
-        m0 = larger(m0, values[j])
-    return larger(larger(larger(m0, m1), larger(m2, m3)), larger(larger(m4, m5), larger(m6, m7)))
+def extremes(bits: Any, shift: Any, mask: Any) -> Any:
+    """Return the least and the largest of the ordered integers of a row's bits (n)."""
+    integer = bits.dtype.type
+    least = largest = integer(bits[0] ^ (integer(bits[0] >> shift) & mask))
+    for j in range(bits.size):
+        ordered = integer(bits[j] ^ (integer(bits[j] >> shift) & mask))
+        least = ordered if ordered < least else least
+        largest = ordered if ordered > largest else largest
+    return least, largest
 
 
 @reduction
-def run_sums(values: Any) -> tuple[float, float, int]:
+def row_sums(values: Any) -> tuple[float, float, int]:
     """Return the sum, the sum of positive values and their number."""
     total, positive, count = 0.0, 0.0, 0
     for j in range(values.size):
@@ -54,50 +38,46 @@ def run_sums(values: Any) -> tuple[float, float, int]:
     return total, positive, count
 
 
-@helper
-def maximum(values: Any) -> float:
-    """Return the maximum, or NaN where a value is NaN."""
-    best = -np.inf
-    for first in range(0, values.size, RUN):
-        run = values[first : first + RUN]
-        if has_nan(run):
-            return np.nan
-        best = max(best, np.float64(largest(run)))
-    return best
-
-
-@helper
-def first_largest(values: Any) -> int:
-    """Return the place of the first of the largest values, of which a NaN is the largest."""
-    best = 0
-    for c in range(len(values)):
-        if np.isnan(values[c]):
-            return c
-        if values[c] > values[best]:
-            best = c
-    return best
+@Kernel
+def _extremes(bits: Any, shift: Any, mask: Any, out: Any) -> None:
+    count, channels, _ = bits.shape
+    for task in prange(count * channels):
+        s, c = task // channels, task % channels
+        out[s, c, 0], out[s, c, 1] = extremes(bits[s, c], shift, mask)
 
 
 @Kernel
-def _strongest(maps: Any, maxima: Any, index: Any, largest: Any, mean: Any, positive_mean: Any) -> None:
-    count, channels, pixels = maps.shape
-    for task in prange(count * channels):
-        maxima[task // channels, task % channels] = maximum(maps[task // channels, task % channels])
-    for s in prange(count):
-        best = first_largest(maxima[s])
-        total, positive, number = run_sums(maps[s, best])
-        index[s] = best
-        largest[s] = maxima[s, best]
-        mean[s] = total / pixels
+def _means(maps: Any, index: Any, mean: Any, positive_mean: Any) -> None:
+    for s in prange(len(maps)):
+        total, positive, number = row_sums(maps[s, index[s]])
+        mean[s] = total / maps.shape[2]
         positive_mean[s] = total if np.isnan(total) else positive / max(number, 1)
+
+
+def maxima(maps: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the maximum of each row of maps (N, C, n), NaN where there is one."""
+    if maps.dtype.kind == "u":
+        bits, shift, mask = maps, maps.dtype.type(0), maps.dtype.type(0)
+    else:
+        bits = maps.view(f"i{maps.itemsize}")
+        integer = bits.dtype.type
+        shift, mask = integer(8 * maps.itemsize - 1), integer(np.iinfo(bits.dtype).max)
+    found = np.empty((*maps.shape[:2], 2), bits.dtype)
+    _extremes(bits, shift, mask, found)
+    least, largest = np.moveaxis((found ^ ((found >> shift) & mask)).view(maps.dtype), -1, 0)
+    result: NDArray[np.float64] = np.where(np.isnan(least) | np.isnan(largest), np.nan, largest)
+    return result
 
 
 def strongest(
     maps: NDArray[Any],
     index: NDArray[np.int64],
-    largest: NDArray[np.float64],
+    maximum: NDArray[np.float64],
     mean: NDArray[np.float64],
     positive_mean: NDArray[np.float64],
 ) -> None:
     """Fill the rest (N) from maps (N, C, n): see `StrongestChannel`."""
-    _strongest(maps, np.empty(maps.shape[:2]), index, largest, mean, positive_mean)
+    of_channels = maxima(maps)
+    index[:] = of_channels.argmax(axis=1)  # of which a NaN is the largest
+    maximum[:] = of_channels[np.arange(len(maps)), index]
+    _means(maps, index, mean, positive_mean)

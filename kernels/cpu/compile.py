@@ -43,11 +43,6 @@ def reduction(function: F) -> F:
     return cast(F, numba.njit(cache=True, nogil=True, fastmath=flags)(function))
 
 
-def without_nan(function: F) -> F:
-    """Compile a helper whose input was found to be free of NaN, so that maxima fit vector lanes."""
-    return cast(F, numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})(function))
-
-
 class Kernel:
     """A loop that fills its last arguments, compiled when first called.
 

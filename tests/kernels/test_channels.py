@@ -53,3 +53,22 @@ def test_leading_axes_and_not_a_number():
 def test_too_few_axes():
     with pytest.raises(ValueError, match="at least 3"):
         strongest_channel(np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+def test_maxima_of_numbers_of_every_kind(dtype):
+    rng = np.random.default_rng(0)
+    maps = (rng.random((3, 4, 5, 7)) * 250).astype(dtype)
+    if np.dtype(dtype).kind == "f":
+        tiny = np.finfo(dtype).smallest_subnormal
+        maps -= 300
+        maps[0, 1] = -np.inf
+        maps[0, 2, 0, 0] = np.inf
+        maps[0, 3] = [[-0.0] * 7] * 5
+        maps[1, 0, 2, 2] = -tiny
+        maps[1, 1, 2, 2] = tiny
+        maps[2, 3, 4, 6] = -np.nan
+    result = strongest_channel(maps)
+    expected = maps.max(axis=(2, 3))
+    np.testing.assert_array_equal(result.index, expected.argmax(axis=1))
+    np.testing.assert_array_equal(result.maximum, expected.max(axis=1).astype(np.float64))
