@@ -47,7 +47,7 @@ EFFORTS = {
     effort.name: effort
     for effort in (
         Effort("full", 0.5, 5, 9, 0.15),
-        Effort("quick", 0.1, 3, 5, 0.05),
+        Effort("quick", 0.1, 3, 3, 0.05),
         Effort("smallest", 0.0, 1, 1, 0.0),
     )
 }
