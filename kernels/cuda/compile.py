@@ -17,7 +17,9 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import cuda
+from numba.cuda import types
 from numba.cuda.core import config
+from numba.cuda.np.numpy_support import as_dtype
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +68,25 @@ class Kernel:
         """What `memory.launch` configures and calls."""
         options = {"launch_bounds": self.bounds, "lto": False, "cache": True}
         return cuda.jit(**{} if SIMULATED else options)(self.function)
+
+    @cached_property
+    def loaded(self) -> dict[tuple[Any, ...], Any]:
+        """What `memory.launch` has loaded, by device and the types of arrays."""
+        return {}
+
+    def signature_of(self, dtypes: tuple[np.dtype[Any], ...]) -> Any:
+        """Return the signature for arrays of these types.
+
+        Raises
+        ------
+        TypeError
+            Where it is registered for none.
+        """
+        for signature in self.signatures:
+            arrays = [item for item in signature.args if isinstance(item, types.Array)]
+            if tuple(as_dtype(item.dtype) for item in arrays) == dtypes:
+                return signature
+        raise TypeError(f"{self.name} isn't compiled for arrays of {', '.join(map(str, dtypes))}")
 
     @property
     def bounds(self) -> tuple[int, ...]:

@@ -9,13 +9,16 @@ import re
 from functools import cache
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from cuda.bindings import nvjitlink
 from numba import cuda
 from numba.cuda import dispatcher, types
+from numba.cuda.np.numpy_support import as_dtype
 
 import eigenfeatures.kernels.cuda
 from eigenfeatures.kernels.cuda.compile import REGISTRY, Kernel
+from eigenfeatures.kernels.cuda.memory import entry_of, flattened
 
 for module in pkgutil.iter_modules(eigenfeatures.kernels.cuda.__path__):
     importlib.import_module(f"eigenfeatures.kernels.cuda.{module.name}")
@@ -115,6 +118,35 @@ def test_tiles_are_loaded_and_stored_16_bytes_at_a_time(name, architecture):
         wide = "v2.f64" if signature.args[0].dtype == types.float64 else r"v4.[fu]32"
         assert re.search(rf"ld\.global\.nc\.{wide}", ptx)
         assert re.search(rf"st\.shared\.{wide}", ptx)
+
+
+class Device(np.ndarray):
+    """An array of the host that tells its address as CuPy's do."""
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+
+def argument_of(kind):
+    """An argument of a type of Numba's, as kernels are launched with it."""
+    if isinstance(kind, types.Array):
+        return np.empty((1,) * kind.ndim, as_dtype(kind.dtype)).view(Device)
+    if isinstance(kind, types.BaseTuple):
+        return tuple(argument_of(part) for part in kind)
+    return as_dtype(kind).type(1)
+
+
+@pytest.mark.parametrize("name", sorted(KERNELS))
+def test_a_launch_passes_the_parameters_that_are_compiled(name, architecture):
+    kernel = KERNELS[name]
+    for signature in kernel.signatures:
+        ptx = ptx_of(kernel, signature, architecture)
+        compiled = [int(bits) // 8 for bits in re.findall(r"\.param \.[a-z](\d+) ", ptx[: ptx.index("{")])]
+        arguments = tuple(argument_of(kind) for kind in signature.args)
+        passed = [np.asarray(number).itemsize for number in flattened(arguments, Device)]
+        assert passed == compiled
+        assert entry_of(ptx) in ptx
 
 
 def promoting(values, out):
