@@ -1,4 +1,4 @@
-"""Kernels on a GPU against their peers: `python -m pytest benchmarks -m cuda`. Not yet run on a GPU."""
+"""Kernels on a GPU against their peers: `python -m pytest benchmarks -m cuda`."""
 
 from collections.abc import Callable
 from typing import Any

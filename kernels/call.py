@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass, replace
+from functools import cached_property
 from types import ModuleType, TracebackType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
 
@@ -23,6 +24,8 @@ from eigenfeatures.kernels.arrays import loop_input, writeable
 Backend: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 Result = TypeVar("Result")
+
+_BACKENDS = get_args(Backend)
 
 # DLPack's numbers for memory that the processor reads, and for that of CUDA.
 _HOST = (1, 3)
@@ -54,8 +57,8 @@ class Call:
     """
 
     def __init__(self, backend: Backend, stream: object = None, **arrays: object) -> None:
-        if backend not in get_args(Backend):
-            raise ValueError(f"no backend {backend!r}; choose from {', '.join(get_args(Backend))}")
+        if backend not in _BACKENDS:
+            raise ValueError(f"no backend {backend!r}; choose from {', '.join(_BACKENDS)}")
         self._given = {name: value for name, value in arrays.items() if value is not None}
         self._library = self._common_library()
         self._gpu = self._common_gpu()
@@ -78,7 +81,7 @@ class Call:
     ) -> None:
         self._stack.close()
 
-    @property
+    @cached_property
     def xp(self) -> Any:
         """NumPy, or CuPy on a GPU."""
         return self._memory.xp() if self.on_gpu else np
@@ -132,7 +135,7 @@ class Call:
             raise TypeError(f"arrays are on different devices ({', '.join(said)}); bring them to one")
         return next(iter(places.values()), None)
 
-    @property
+    @cached_property
     def _memory(self) -> Any:
         try:
             memory = importlib.import_module("eigenfeatures.kernels.cuda.memory")
@@ -146,7 +149,7 @@ class Call:
     def _native(self, name: str) -> Any:
         """Return an argument where it lies, as an array of NumPy or CuPy if it is of another library."""
         value = self._given[name]
-        if not _is_foreign(value):
+        if not _is_foreign(value) or (self._gpu is not None and isinstance(value, self.xp.ndarray)):
             return value
         try:
             return (np if self._gpu is None else self.xp).from_dlpack(value)
@@ -158,13 +161,11 @@ class Call:
         return self._memory.to_host(array) if self.on_gpu and self._gpu is None else array
 
     def _returned(self, array: Any) -> Any:
-        from_dlpack = getattr(sys.modules.get(self._library or ""), "from_dlpack", None)
         home = self._home(array)
-        return (
-            home
-            if from_dlpack is None
-            else from_dlpack(home if hasattr(home, "strides") else np.asarray(home))
-        )
+        from_dlpack = getattr(sys.modules.get(self._library or ""), "from_dlpack", None)
+        if from_dlpack is None or _library(home) == self._library:
+            return home
+        return from_dlpack(home if hasattr(home, "strides") else np.asarray(home))
 
 
 def _is_foreign(value: object) -> bool:

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eigenfeatures.kernels.arrays import stacked, working_dtype
@@ -122,9 +121,7 @@ def gradient_magnitude(
     """
     with Call(backend, stream, images=images, out=out) as call:
         given = call.input("images", trailing=2)
-        leading = given.shape[:-2]
-        mean, factor = call.xp.zeros(leading), call.xp.ones(leading)
-        return call.result(_magnitude(call, given, operator, mean, factor))
+        return call.result(_magnitude(call, given, operator, 0.0, 1.0))
 
 
 def standardized_gradient(
@@ -192,26 +189,13 @@ def standardized_gradient(
             return call.result(filled)
         if not (math.isfinite(mean) and math.isfinite(deviation) and deviation > 0):
             raise ValueError(f"mean {mean} and deviation {deviation} must be finite, deviation positive")
-        means = call.xp.full(given.shape[:-2], float(mean))
-        factors = call.xp.full(given.shape[:-2], 1.0 / deviation)
-        return call.result(_magnitude(call, given, operator, means, factors))
+        return call.result(_magnitude(call, given, operator, float(mean), 1.0 / deviation))
 
 
 def _magnitude(
-    call: Call,
-    given: NDArray[Any],
-    operator: Operator,
-    means: NDArray[np.float64],
-    factors: NDArray[np.float64],
+    call: Call, given: NDArray[Any], operator: Operator, mean: float, factor: float
 ) -> NDArray[Any]:
     mask = mask_of(operator)
-    dtype = working_dtype(given)
-    filled = call.output(given.shape, dtype)
-    call.loops("gradient").magnitude(
-        stacked(given, 2),
-        mask,
-        means.astype(dtype).reshape(-1),
-        factors.astype(dtype).reshape(-1),
-        stacked(filled, 2),
-    )
+    filled = call.output(given.shape, working_dtype(given))
+    call.loops("gradient").magnitude(stacked(given, 2), mask, mean, factor, stacked(filled, 2))
     return filled

@@ -1,4 +1,4 @@
-"""Arrays on a GPU and calls that end when its work does. Not yet run on a GPU."""
+"""Arrays on a GPU and calls that end when its work does."""
 
 import importlib.util
 import time
@@ -42,16 +42,20 @@ def to_device(host: Array) -> tuple[Any, float]:
     return array, time.perf_counter() - start
 
 
-def synchronized(call: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a call that waits until the GPU has done its work, whichever library's stream that is on."""
-    import cupy
+class Queued:
+    """A call that waits until the GPU has done its work, whichever library's stream that is on."""
 
-    def wait() -> Any:
-        answer = call()
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+
+    def __call__(self, times: int = 1) -> Any:
+        """Make the call some times, one queued after the other, wait once, and return the last answer."""
+        import cupy
+
+        for _ in range(times):
+            answer = self._call()
         cupy.cuda.Device().synchronize()
         return answer
-
-    return wait
 
 
 def by_torch(function: Callable[[Any], Any], *, compiled: bool = False) -> Callable[[Any], Callable[[], Any]]:
@@ -67,14 +71,14 @@ def by_torch(function: Callable[[Any], Any], *, compiled: bool = False) -> Calla
             with torch.inference_mode():
                 return run(tensor)
 
-        return synchronized(call)
+        return Queued(call)
 
     return prepare
 
 
 def by_cupy(function: Callable[[Any], Any]) -> Callable[[Any], Callable[[], Any]]:
     """Return the set-up of a function of CuPy's arrays."""
-    return lambda given: synchronized(lambda: function(given))
+    return lambda given: Queued(lambda: function(given))
 
 
 def ours(
@@ -86,6 +90,6 @@ def ours(
         import cupy
 
         out = {"out": cupy.empty(given.shape, np.float32)} if fill else {}
-        return synchronized(lambda: function(given, *arguments, backend="cuda", **out))
+        return Queued(lambda: function(given, *arguments, backend="cuda", **out))
 
     return prepare

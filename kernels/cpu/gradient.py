@@ -191,7 +191,7 @@ def _magnitude(images: Any, mask: Any, one_sided: bool, mean: Any, factor: Any, 
     for task in prange(len(images) * blocks):
         s, first = task // blocks, task % blocks * BLOCK_ROWS
         stop = min(first + BLOCK_ROWS, height)
-        magnitude_block(images[s], first, stop, mask, one_sided, mean[s], factor[s], out[s, first:stop])
+        magnitude_block(images[s], first, stop, mask, one_sided, mean, factor, out[s, first:stop])
 
 
 def weights(mask: Mask, dtype: Any) -> NDArray[Any]:
@@ -204,8 +204,7 @@ def gradient(images: NDArray[Any], mask: Mask, gy: NDArray[Any], gx: NDArray[Any
     _gradient(images, weights(mask, gx.dtype), mask.one_sided, gy, gx)
 
 
-def magnitude(
-    images: NDArray[Any], mask: Mask, mean: NDArray[Any], factor: NDArray[Any], out: NDArray[Any]
-) -> None:
-    """Fill `out` (N, H, W) with (|∇Y| − mean) · factor; `mean` and `factor` (N) are of a slice."""
-    _magnitude(images, weights(mask, out.dtype), mask.one_sided, mean, factor, out)
+def magnitude(images: NDArray[Any], mask: Mask, mean: float, factor: float, out: NDArray[Any]) -> None:
+    """Fill `out` (N, H, W) with (|∇Y| − mean) · factor."""
+    working = out.dtype.type
+    _magnitude(images, weights(mask, out.dtype), mask.one_sided, working(mean), working(factor), out)

@@ -14,6 +14,7 @@ from eigenfeatures.kernels.cuda.tile import (
     COLUMNS,
     GEOMETRY,
     PIXELS,
+    ROWS,
     components,
     launch_on_tiles,
     load_tile,
@@ -82,7 +83,7 @@ def fill_gradient(images: Any, geometry: Any, mask: Any, gy: Any, gx: Any) -> No
 
 
 @kernel(
-    *(types.void(p[:, ::1], GEOMETRY, mask_type(w), w[::1], w[::1], w[:, ::1]) for p, w in PIXELS),
+    *(types.void(p[:, ::1], GEOMETRY, mask_type(w), w, w, w[:, ::1]) for p, w in PIXELS),
     threads=COLUMNS,
 )
 def fill_magnitude(images: Any, geometry: Any, mask: Any, mean: Any, factor: Any, out: Any) -> None:
@@ -90,14 +91,16 @@ def fill_magnitude(images: Any, geometry: Any, mask: Any, mean: Any, factor: Any
     shared = cuda.shared.array(0, images.dtype, ALIGNMENT)
     number, tile = cuda.blockIdx.z, own_tile(geometry, shared)
     load_tile(images[number], geometry, tile, shared)
-    write_magnitude(geometry, tile, shared, mask, mean[number], factor[number], out[number])
+    write_magnitude(geometry, tile, shared, mask, mean, factor, out[number])
 
 
 def gradient(images: Array, mask: Mask, gy: Array, gx: Array) -> None:
     """Fill `gy` and `gx` (N, H, W) with the two components."""
-    launch_on_tiles(fill_gradient, images, mask, gy, gx)
+    # Smaller tiles leave room for more blocks, which pays where two arrays are written: 0.35 ms against 0.39.
+    launch_on_tiles(fill_gradient, images, mask, gy, gx, rows=ROWS // 2)
 
 
-def magnitude(images: Array, mask: Mask, mean: Array, factor: Array, out: Array) -> None:
-    """Fill `out` (N, H, W) with (|∇Y| − mean) · factor; `mean` and `factor` (N) are of a slice."""
-    launch_on_tiles(fill_magnitude, images, mask, mean, factor, out)
+def magnitude(images: Array, mask: Mask, mean: float, factor: float, out: Array) -> None:
+    """Fill `out` (N, H, W) with (|∇Y| − mean) · factor."""
+    working = out.dtype.type
+    launch_on_tiles(fill_magnitude, images, mask, working(mean), working(factor), out)

@@ -202,7 +202,6 @@ def draw(vector: Any, channels: Any, k0: Any, k1: Any, stream: Any) -> None:
 
 def _leading_vectors(
     values: Any,
-    scales: Any,
     energies: Any,
     start: Any,
     started: Any,
@@ -210,7 +209,10 @@ def _leading_vectors(
     k0: Any,
     k1: Any,
     spaces: Any,
+    kept: Any,
     vectors: Any,
+    left: Any,
+    across: Any,
     passes: Any,
     found: Any,
 ) -> None:
@@ -218,10 +220,10 @@ def _leading_vectors(
 
     Parameters
     ----------
-    values, scales
-        Slices (N, C · n), of fewer than 2³¹ values, and the power of two (N) that multiplies each.
+    values
+        Slices (N, C · n), of fewer than 2³¹ values.
     energies
-        ‖X‖²_F of the scaled slices (N); no search is made where it isn't above 0 and finite.
+        ‖X‖²_F of the slices (N); no search is made where it isn't above 0 and finite.
     start, started
         Unit vector to start from (C), and whether to; otherwise from the sum of the maps.
     tol
@@ -231,8 +233,12 @@ def _leading_vectors(
     spaces
         Room for a basis of as many rows as passes may be made, and below it its products with A,
         (N, 2 · passes, C).
-    vectors, passes, found
-        A unit vector (N, C) where the search met `tol`, the passes made (N) and whether it did (N).
+    kept
+        Room for the products of X with the basis, (N, passes, n), so that X v needs no pass.
+    vectors, left, across
+        Where the search met `tol`: a unit vector v (N, C), X v (N, n) and XᵀX v (N, C).
+    passes, found
+        The passes made (N) and whether it did (N).
     """
     direction = cuda.shared.array(MOST_CHANNELS, np.float64)
     product = cuda.shared.array(MOST_CHANNELS, np.float64)
@@ -267,8 +273,10 @@ def _leading_vectors(
     while count < limit and not converged:
         if not orthonormalise(direction, space, count, shares):
             break
-        x, scale = values[place], scales[place]
-        normal_product(x, channels, pixels, scale, direction, factors, offsets, partials, product)
+        x = values[place]
+        normal_product(
+            x, channels, pixels, direction, factors, offsets, partials, kept[place, count], product
+        )
         c = np.int32(cuda.threadIdx.x)
         while c < channels:
             space[count, c] = direction[c]
@@ -297,7 +305,12 @@ def _leading_vectors(
     c = np.int32(cuda.threadIdx.x)
     while c < channels and converged:
         vectors[place, c] = combined(space, 0, count, weights, c)
+        across[place, c] = combined(space, space.shape[0] // 2, count, weights, c)
         c = np.int32(c + cuda.blockDim.x)
+    j = np.int32(cuda.threadIdx.x)
+    while j < pixels and converged:
+        left[place, j] = combined(kept[place], 0, count, weights, j)
+        j = np.int32(j + cuda.blockDim.x)
     if cuda.threadIdx.x == 0:
         passes[place] = count
         found[place] = converged
@@ -306,7 +319,6 @@ def _leading_vectors(
 def _kernel(precision: Any, threads: int) -> Kernel:
     signature = types.void(
         precision[:, ::1],
-        precision[::1],
         types.float64[::1],
         types.float64[::1],
         types.boolean,
@@ -314,6 +326,9 @@ def _kernel(precision: Any, threads: int) -> Kernel:
         types.uint64,
         types.uint64,
         types.float64[:, :, ::1],
+        precision[:, :, ::1],
+        types.float64[:, ::1],
+        precision[:, ::1],
         types.float64[:, ::1],
         types.int64[::1],
         types.boolean[::1],

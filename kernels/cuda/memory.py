@@ -4,6 +4,7 @@ In Numba's simulator, NumPy arrays stand for those of the device, and there are 
 CuPy is imported when it is first used: what only compiles does without it.
 """
 
+import ctypes
 import importlib
 import re
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.kernels.cuda.compile import SIMULATED, Kernel
+from eigenfeatures.kernels.cuda.parameters import Parameters
 
 if SIMULATED:
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
@@ -22,12 +24,17 @@ if SIMULATED:
 # An array of the device: CuPy's, or NumPy's in the simulator.
 Array: TypeAlias = Any
 
+# How the CUDA driver is told where the parameters are: CU_LAUNCH_PARAM_BUFFER_POINTER and _SIZE, and the end.
+_BUFFER, _BUFFER_SIZE = 1, 2
+_Extra = ctypes.c_void_p * 5
+
 Size: TypeAlias = int | tuple[int, int] | tuple[int, int, int]
 
 
 def xp() -> Any:
     """Return the module of arrays: CuPy, or NumPy in the simulator."""
-    return np if SIMULATED else importlib.import_module("cupy")
+    # Looked up, since each call asks several times and an import statement's lookup takes a microsecond.
+    return np if SIMULATED else sys.modules.get("cupy") or importlib.import_module("cupy")
 
 
 @contextmanager
@@ -78,7 +85,18 @@ def _stream(stream: object, library: str | None, gpu: int) -> Any:
     if not isinstance(address, int) or isinstance(address, bool):
         raise TypeError(f"stream is of {type(stream).__name__}; give one of CuPy or torch, or its address")
     cupy = xp()
-    return cupy.cuda.ExternalStream(address, gpu) if address else cupy.cuda.Stream.null
+    return cupy.cuda.Stream.from_external(_Stream(address)) if address else cupy.cuda.Stream.null
+
+
+class _Stream:
+    """A stream by its address, in the protocol by which libraries hand streams to each other."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        """Return the protocol's version and the address."""
+        return 0, self._address
 
 
 def launch(kernel: Kernel, blocks: Size, threads: Size, *arguments: Any, shared: int = 0) -> None:
@@ -94,8 +112,7 @@ def launch(kernel: Kernel, blocks: Size, threads: Size, *arguments: Any, shared:
     blocks, threads
         The grid and the block, along one to three axes: at most 2³¹ − 1 and twice 65,535 blocks.
     *arguments
-        C-contiguous arrays of the current device, numbers of NumPy's types, Python's int (int64), float
-        (float64) and bool, and tuples of them.
+        C-contiguous arrays of the current device, numbers, and tuples of them.
     shared
         Bytes of dynamic shared memory.
     """
@@ -104,27 +121,41 @@ def launch(kernel: Kernel, blocks: Size, threads: Size, *arguments: Any, shared:
         passed = (FakeCUDAArray(value) if isinstance(value, np.ndarray) else value for value in arguments)
         kernel.dispatcher[blocks, threads, 0, shared](*passed)
         return
-    array = xp().ndarray
-    dtypes = tuple(value.dtype for value in arguments if isinstance(value, array))
-    place = (xp().cuda.runtime.getDevice(), *dtypes)
+    cupy = xp()
+    arrays = cupy.ndarray
+    dtypes = tuple(value.dtype for value in arguments if isinstance(value, arrays))
+    place = (cupy.cuda.runtime.getDevice(), *dtypes)
     if place not in kernel.loaded:
         kernel.loaded[place] = _load(kernel, dtypes)
-    parameters = [number for value in arguments for number in flattened(value, array)]
-    kernel.loaded[place](_axes(blocks), _axes(threads), parameters, shared_mem=shared)
+    function, parameters = kernel.loaded[place]
+    packed = parameters.packed(arguments, arrays)
+    # CuPy's own way to call a kernel makes an object of each parameter, which takes several times as long.
+    buffer, size = ctypes.create_string_buffer(packed, len(packed)), ctypes.c_size_t(len(packed))
+    extra = _Extra(_BUFFER, ctypes.addressof(buffer), _BUFFER_SIZE, ctypes.addressof(size), 0)
+    cupy.cuda.driver.launchKernel(
+        function.ptr,
+        *_three_axes(blocks),
+        *_three_axes(threads),
+        shared,
+        cupy.cuda.get_current_stream().ptr,
+        0,
+        ctypes.addressof(extra),
+    )
 
 
-def _axes(size: Size) -> tuple[int, ...]:
-    return size if isinstance(size, tuple) else (size,)
+def _three_axes(size: Size) -> tuple[int, ...]:
+    given = size if isinstance(size, tuple) else (size,)
+    return (*given, 1, 1)[:3]
 
 
-def _load(kernel: Kernel, dtypes: tuple[np.dtype[Any], ...]) -> Any:
+def _load(kernel: Kernel, dtypes: tuple[np.dtype[Any], ...]) -> tuple[Any, Parameters]:
     """Compile a kernel for arrays of these types, and load it to the current device."""
     signature = kernel.signature_of(dtypes)
     kernel.dispatcher.compile(signature.args)
     ptx = kernel.dispatcher.inspect_asm(signature.args)
     module = xp().cuda.function.Module()
     module.load(ptx.encode())
-    return module.get_function(entry_of(ptx))
+    return module.get_function(entry_of(ptx)), Parameters(signature)
 
 
 def entry_of(ptx: str) -> str:
@@ -139,22 +170,6 @@ def entry_of(ptx: str) -> str:
     if len(names) != 1:
         raise RuntimeError(f"PTX of one kernel was expected, and it has {len(names)}")
     return str(names[0])
-
-
-def flattened(value: Any, array: type) -> Iterator[Any]:
-    """Yield the parameters that an argument is to a compiled kernel.
-
-    An array (of type `array`) is what Numba's data model makes of it: two addresses that only the CPU
-    uses, the number of its elements, their size, its address, shape and strides.
-    """
-    if isinstance(value, array):
-        item: Any = value
-        yield from (0, 0, item.size, item.itemsize, item.data.ptr, *item.shape, *item.strides)
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from flattened(part, array)
-    else:
-        yield np.bool_(value) if isinstance(value, bool) else value
 
 
 def misalignment(array: Array) -> int:

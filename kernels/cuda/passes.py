@@ -30,10 +30,11 @@ PARTIALS = 2 * LARGEST_BLOCK * WARP
 # Tiles after which the sums of a thread in the responses' precision are added to those in float64.
 CHUNK = 2 if SIMULATED else 64
 
-# Threads of a block, and columns a thread, of the passes that are made once.
+# Threads of a block of the kernels that take a row each.
 SURVEYORS = 32 if SIMULATED else 512
-LEFT_WARPS, LEFT_CHANNELS, LEFT_COLUMNS = (2, 2, 2) if SIMULATED else (8, 4, 4)
-LEFT_WIDTH = WARP * LEFT_COLUMNS
+# Of `left_products`: threads, channels whose weights are in shared memory, vectors that are multiplied
+# together, and loads of a thread that are under way at once.
+LEFT_THREADS, LEFT_CHANNELS, TOGETHER, LEFT_LOADS = (32, 4, 2, 2) if SIMULATED else (256, 128, 8, 16)
 
 # Squares of float64 leave its range; those of values times one of these powers of two don't, if only
 # values below the last are magnified.
@@ -77,14 +78,14 @@ def normal_product(
     x: Any,
     channels: Any,
     pixels: Any,
-    scale: Any,
     y: Any,
     weights: Any,
     offsets: Any,
     partials: Any,
+    kept: Any,
     totals: Any,
 ) -> None:
-    """Fill `totals[:C]` with Xᵀ (X y) of the scaled X, reading it once.
+    """Fill `kept` (n) with X y and `totals[:C]` with Xᵀ (X y), reading X once.
 
     A warp holds `CHANNELS` channels of a tile of 32 columns in registers, a lane a column. Its share
     of X y meets those of the warps that hold the other channels in `partials`, and the sum then
@@ -134,7 +135,7 @@ def normal_product(
             place = np.int32(min(column, last))
             product = x.dtype.type(0)
             for c in range(CHANNELS):
-                values[c] = x[np.uint32(offsets[np.uint32(first + c)] + place)] * scale
+                values[c] = x[np.uint32(offsets[np.uint32(first + c)] + place)]
             for c in range(CHANNELS):
                 product += weights[np.uint32(first + c)] * values[c]
             partials[np.uint32(buffer + thread)] = product
@@ -145,6 +146,8 @@ def normal_product(
             while place < end and column <= last:
                 product += partials[np.uint32(place)]
                 place = np.int32(place + WARP)
+            if first == 0 and column <= last:
+                kept[np.uint32(column)] = product
             for c in range(CHANNELS):
                 sums[c] += values[c] * product
             buffer = np.int32(PARTIALS // 2 - buffer)
@@ -171,114 +174,100 @@ def block_of(channels: int) -> int:
     return WARP * groups * max(1, FEWEST_WARPS // groups)
 
 
-@device_function
-def share_of_tile(x: Any, scale: Any, v: Any, pixels: Any, start: Any, out: Any) -> None:
-    """Fill `out` (`LEFT_WIDTH`) with a warp's share of X v on the tile from column `start` on, in float64.
+@kernel(
+    *(
+        types.void(precision[:, ::1], types.float64[:, :, ::1], precision[:, :, ::1])
+        for precision in (types.float32, types.float64)
+    ),
+    threads=LEFT_THREADS,
+    float64="float32 would magnify the error of a small s_i by s_1/s_i",
+)
+def left_products(values: Any, vectors: Any, left: Any) -> None:
+    """Fill `left` (N, r, n) with X v_i of slices (N, C · n) and vectors (N, r, C).
 
-    As in `normal_product`, what lies beyond is loaded from the last channel or column; columns
-    beyond are not for use.
+    A block of `left_blocks` takes a column a thread and up to `TOGETHER` vectors, for which it reads
+    its columns once.
     """
-    lane, warps = cuda.threadIdx.x % WARP, cuda.blockDim.x // WARP
-    wide = cuda.local.array(LEFT_COLUMNS, np.float64)
-    for k in range(LEFT_COLUMNS):
-        wide[k] = 0.0
-    c = cuda.threadIdx.x // WARP
-    while c < v.size:
-        for i in range(LEFT_CHANNELS):
-            channel = min(c + i * warps, v.size - 1)
-            weight = v[channel] * np.float64(scale) if c + i * warps < v.size else 0.0
-            for k in range(LEFT_COLUMNS):
-                column = min(start + k * WARP + lane, pixels - 1)
-                wide[k] += weight * np.float64(x[np.uint64(channel * pixels + column)])
-        c += LEFT_CHANNELS * warps
-    for k in range(LEFT_COLUMNS):
-        out[k * WARP + lane] = wide[k]
+    weights = cuda.shared.array((LEFT_CHANNELS, TOGETHER), np.float64)
+    count, pixels = left.shape[1], left.shape[2]
+    tiles = (pixels + cuda.blockDim.x - 1) // cuda.blockDim.x
+    groups = (count + TOGETHER - 1) // TOGETHER
+    image, place = cuda.blockIdx.x // (tiles * groups), cuda.blockIdx.x % (tiles * groups)
+    first = place // tiles * TOGETHER
+    column = place % tiles * cuda.blockDim.x + cuda.threadIdx.x
+    x, channels = values[image], vectors.shape[2]
+    read = x[min(column, pixels - 1) :]
+    sums = cuda.local.array(TOGETHER, np.float64)
+    for i in range(TOGETHER):
+        sums[i] = 0.0
+    begin = 0
+    while begin < channels:
+        cuda.syncthreads()
+        for k in range(cuda.threadIdx.x, LEFT_CHANNELS * TOGETHER, cuda.blockDim.x):
+            c, i = k // TOGETHER, k % TOGETHER
+            known = begin + c < channels and first + i < count
+            weights[c, i] = vectors[image, first + i, begin + c] if known else 0.0
+        cuda.syncthreads()
+        c = 0
+        while c < min(LEFT_CHANNELS, channels - begin):
+            # Beyond the last channel the last is read again, with weight 0: loads without a condition
+            # are all under way at once.
+            at = cuda.local.array(LEFT_LOADS, values.dtype)
+            for k in range(LEFT_LOADS):
+                at[k] = read[np.uint64(min(begin + c + k, channels - 1) * pixels)]
+            for k in range(LEFT_LOADS):
+                value = np.float64(at[k])
+                for i in range(TOGETHER):
+                    sums[i] += value * weights[np.uint64(c + k), np.uint64(i)]
+            c += LEFT_LOADS
+        begin += LEFT_CHANNELS
+    if column < pixels:
+        for i in range(TOGETHER):
+            if first + i < count:
+                left[image, first + i, column] = sums[i]
 
 
-@device_function
-def add_products(x: Any, scale: Any, vector: Any, pixels: Any, start: Any, out: Any) -> None:
-    """Add to `out` (C), float64, the products of the channels with `vector` on the tile from `start` on.
-
-    All threads of the block call together. `vector` (`LEFT_WIDTH`) is 0 beyond the last column.
-    """
-    lane, warps = cuda.threadIdx.x % WARP, cuda.blockDim.x // WARP
-    shares = cuda.local.array(LEFT_CHANNELS, x.dtype)
-    base = 0
-    while base < out.size:
-        c = base + cuda.threadIdx.x // WARP
-        for i in range(LEFT_CHANNELS):
-            channel = min(c + i * warps, out.size - 1)
-            shares[i] = x.dtype.type(0)
-            for k in range(LEFT_COLUMNS):
-                column = min(start + k * WARP + lane, pixels - 1)
-                value = x[np.uint64(channel * pixels + column)] * scale
-                shares[i] += value * vector[k * WARP + lane]
-        for i in range(LEFT_CHANNELS):
-            share = warp_sum(shares[i])
-            if lane == 0 and c + i * warps < out.size:
-                out[c + i * warps] += share
-        base += LEFT_CHANNELS * warps
+def left_blocks(count: int, rank: int, pixels: int) -> int:
+    """Return how many blocks `left_products` takes for slices (N, rank, n)."""
+    return count * -(-pixels // LEFT_THREADS) * -(-rank // TOGETHER)
 
 
 @kernel(
-    *(
-        types.void(
-            precision[:, ::1],
-            precision[::1],
-            types.float64[:, :, ::1],
-            precision[:, :, ::1],
-            types.float64[:, :, ::1],
-            types.float64[:, :, ::1],
-        )
-        for precision in (types.float32, types.float64)
-    ),
-    threads=LEFT_WARPS * WARP,
-    float64="float32 would magnify the error of a small s_i by s_1/s_i",
+    types.void(types.float32[:, ::1], types.float64[:, ::1]),
+    types.void(types.float64[:, ::1], types.float64[:, ::1]),
+    threads=SURVEYORS,
+    float64="sums that the singular value and the sign are of",
 )
-def left_vectors(values: Any, scales: Any, vectors: Any, left: Any, sums: Any, products: Any) -> None:
-    """Fill `left` (N, r, n) with X v_i, and what its error and its sign are measured by: a block each.
+def vector_sums(vectors: Any, out: Any) -> None:
+    """Fill `out` (N, 3) with Σ u², Σ u and Σ u|u| of each row: a block each."""
+    partials = cuda.shared.array(MOST_WARPS, np.float64)
+    row = vectors[cuda.blockIdx.x]
+    squares, total, signed = 0.0, 0.0, 0.0
+    for j in range(cuda.threadIdx.x, row.size, cuda.blockDim.x):
+        value = np.float64(row[j])
+        squares += value * value
+        total += value
+        signed += value * abs(value)
+    squares, total = block_sum(squares, partials), block_sum(total, partials)
+    signed = block_sum(signed, partials)
+    if cuda.threadIdx.x == 0:
+        out[cuda.blockIdx.x, 0] = squares
+        out[cuda.blockIdx.x, 1] = total
+        out[cuda.blockIdx.x, 2] = signed
 
-    `values` (N, C · n) are the slices, `scales` (N) what they are multiplied by, `vectors` (N, r, C)
-    the v_i. X v_i is summed in float64. `sums` (N, r, 4) get Σ u² and Σ (X v_i − u)² of the
-    rounded u, Σ u and Σ u|u|; `products` (N, r, C) get Xᵀ u. A tile is read from memory once, and
-    then from a cache: the blocks of a slice follow each other, and its tiles stay in the L2 for them.
+
+@kernel(
+    types.void(types.float32[:, ::1], types.float64[::1], types.float32[:, ::1]),
+    types.void(types.float32[:, ::1], types.float64[::1], types.float64[:, ::1]),
+    types.void(types.float64[:, ::1], types.float64[::1], types.float64[:, ::1]),
+    threads=SURVEYORS,
+    float64="powers of two beyond the range of float32",
+)
+def scaled(rows: Any, factors: Any, out: Any) -> None:
+    """Fill `out` (N, n) with rows times their factors: a block each.
+
+    CuPy's own arithmetic takes subnormal numbers for zero.
     """
-    image, i = cuda.blockIdx.x // left.shape[1], cuda.blockIdx.x % left.shape[1]
-    x, scale = values[image], scales[image]
-    v, u, across = vectors[image, i], left[image, i], products[image, i]
-    thread = cuda.threadIdx.x
-    warp, warps = thread // WARP, cuda.blockDim.x // WARP
-    partials = cuda.shared.array((LEFT_WARPS, LEFT_WIDTH), np.float64)
-    rounded = cuda.shared.array(LEFT_WIDTH, values.dtype)
-    totals = cuda.shared.array(MOST_WARPS, np.float64)
-
-    for c in range(thread, v.size, cuda.blockDim.x):
-        across[c] = 0.0
-    squares, lost, total, signed = 0.0, 0.0, 0.0, 0.0
-    start = 0
-    while start < u.size:
-        share_of_tile(x, scale, v, u.size, start, partials[warp])
-        cuda.syncthreads()
-        if thread < LEFT_WIDTH:
-            product, value = 0.0, 0.0
-            if start + thread < u.size:
-                for other in range(warps):
-                    product += partials[other, thread]
-                u[start + thread] = product
-                value = np.float64(u[start + thread])
-            rounded[thread] = value
-            squares += value * value
-            lost += (product - value) * (product - value)
-            total += value
-            signed += value * abs(value)
-        cuda.syncthreads()
-        # The next tile's `rounded` is written behind its first barrier, hence after all have read this one.
-        add_products(x, scale, rounded, u.size, start, across)
-        start += LEFT_WIDTH
-    squares, lost = block_sum(squares, totals), block_sum(lost, totals)
-    total, signed = block_sum(total, totals), block_sum(signed, totals)
-    if thread == 0:
-        sums[image, i, 0] = squares
-        sums[image, i, 1] = lost
-        sums[image, i, 2] = total
-        sums[image, i, 3] = signed
+    row, factor, filled = rows[cuda.blockIdx.x], factors[cuda.blockIdx.x], out[cuda.blockIdx.x]
+    for j in range(cuda.threadIdx.x, row.size, cuda.blockDim.x):
+        filled[j] = np.float64(row[j]) * factor

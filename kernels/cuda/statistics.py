@@ -1,9 +1,9 @@
 """Moments of slices and their |∇Y|, and the slices standardised by them.
 
-A thread adds down its column of a tile, and a block its threads, in float64: where |∇Y| hardly
-varies its deviation is the small difference of two sums, and a slice counts as constant at 10⁻⁶
-of the mean, of which float32 would leave nothing. All orders are fixed, so the same slices
-always give the same bits.
+Threads add up down their columns of a tile, and blocks their threads, in float64 and about a value
+of the slice itself: where |∇Y| hardly varies its deviation is the small difference of two sums, and a
+slice counts as constant at 10⁻⁶ of the mean. All orders are fixed, so the same slices always give
+the same bits.
 """
 
 import math
@@ -53,7 +53,7 @@ OWNED = 2**18
 NARROW = tuple((p, w) for p, w in PIXELS if p != types.float64)
 # Most threads of that block; from `MANY` slices on `COLUMNS` of them, as every multiprocessor
 # then has other blocks, which compute while one waits for its tile.
-OWNERS = 896
+OWNERS = 768
 MANY = 256
 
 # Why the kernels compute in float64.
@@ -72,8 +72,14 @@ def length_at(geometry: Any, tile: Any, shared: Any, mask: Any) -> Any:
 
 @device_function
 def add_column(geometry: Any, tile: Any, shared: Any, mask: Any, centres: Any, sums: Any) -> Any:
-    """Add Y less its centre, its square, and the same of |∇Y| to four sums, down the thread's column."""
+    """Add Y less its centre, its square, and the same of |∇Y| to four sums, down the thread's column.
+
+    The sums are float64. Those of |∇Y| over one column, of at most `ROWS`
+    pixels, are of the working precision, as |∇Y| is.
+    """
     total, squares, total_length, square_lengths = sums
+    working = type(mask.side)
+    centre, lengths, lengths_squared = working(centres[1]), working(0), working(0)
     j = own_column(geometry, tile)
     i, end = own_rows(geometry, tile)
     if j < geometry.width and i < end:
@@ -87,12 +93,12 @@ def add_column(geometry: Any, tile: Any, shared: Any, mask: Any, centres: Any, s
             value = np.float64(here[1]) - centres[0]
             total += value
             squares += value * value
-            length = np.float64(math.sqrt(gx * gx + gy * gy)) - centres[1]
-            total_length += length
-            square_lengths += length * length
+            length = math.sqrt(gx * gx + gy * gy) - centre
+            lengths += length
+            lengths_squared += length * length
             above, here = here, below
             i = np.int32(i + 1)
-    return total, squares, total_length, square_lengths
+    return total, squares, total_length + lengths, square_lengths + lengths_squared
 
 
 @device_function
@@ -106,7 +112,7 @@ def about_mean(count: Any, centre: Any, total: Any, squares: Any) -> Any:
 @device_function
 def pixels_of(geometry: Any, tile: Any) -> Any:
     """Return the number of pixels of a tile, as float64."""
-    rows = min(tile.row + tile_rows(), geometry.height) - tile.row
+    rows = min(tile.row + tile_rows(geometry), geometry.height) - tile.row
     columns = min(tile.column + geometry.columns, geometry.width) - tile.column
     return np.float64(rows * columns)
 
@@ -219,7 +225,7 @@ def fill_own_slice(images: Any, geometry: Any, mask: Any, out: Any) -> None:
                 write_magnitude(geometry, tile, shared, mask, mean, factor, out[number])
             column = np.int32(column + geometry.columns)
             if column >= geometry.width:
-                row, column = np.int32(row + tile_rows()), np.int32(0)
+                row, column = np.int32(row + tile_rows(geometry)), np.int32(0)
         if turn == 0:
             count = np.float64(geometry.height) * np.float64(geometry.width)
             total, squares = block_sum(sums[2], partials), block_sum(sums[3], partials)

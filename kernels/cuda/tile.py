@@ -8,6 +8,7 @@ as the width: then every row is a span of aligned chunks, copied as it lies, and
 place is linear in its row and column.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,10 +27,11 @@ from eigenfeatures.kernels.cuda.compile import (
 from eigenfeatures.kernels.cuda.vector import WIDTH, load_global, store_shared
 from eigenfeatures.kernels.operators import Mask
 
-# Rows that a thread walks down, holding three of them: enough that the two rows which
-# a tile reads beyond its own cost an eighth, from the L2 cache as a rule.
-ROWS = 16
-# Widest tile. A slice of 266 columns is one tile across, in 9 warps of which 92 % are busy.
+# Most rows that a thread walks down, holding three of them: enough that the two rows which
+# a tile reads beyond its own cost a sixteenth, from the L2 cache as a rule.
+ROWS = 16 if SIMULATED else 32
+# Widest tile, half of it for float64, of which more would not fit. A slice of 266 columns is one tile across,
+# in 9 warps of which 92 % are busy.
 COLUMNS = 320
 # Bytes of shared memory for a tile: a block has 48 KB without asking, and sums need a little.
 SHARED = 47 * 1024
@@ -47,6 +49,8 @@ class Geometry(NamedTuple):
     ----------
     height, width
         Size of a slice.
+    rows
+        Rows that a thread walks down.
     columns
         Width of a tile.
     pitch
@@ -57,6 +61,7 @@ class Geometry(NamedTuple):
 
     height: Any
     width: Any
+    rows: Any
     columns: Any
     pitch: Any
     base: Any
@@ -116,10 +121,10 @@ class Plan(NamedTuple):
     shared: int
 
 
-def plan(images: memory.Array, most_threads: int) -> Plan:
+def plan(images: memory.Array, most_threads: int, rows: int = ROWS) -> Plan:
     """Cut slices (N, H, W) into tiles of whole rows where these are not too wide.
 
-    Each row of threads walks `ROWS` rows of a tile; there are as many as fit in a block
+    Each row of threads walks `rows` rows of a tile; there are as many as fit in a block
     of `most_threads` and in shared memory.
 
     Raises
@@ -128,24 +133,28 @@ def plan(images: memory.Array, most_threads: int) -> Plan:
         Where a slice has 2³¹ pixels or more.
     """
     _, height, width = images.shape
+    return _plan(height, width, images.dtype.itemsize, memory.misalignment(images), most_threads, rows)
+
+
+@lru_cache(maxsize=256)
+def _plan(height: int, width: int, itemsize: int, misalignment: int, most_threads: int, rows: int) -> Plan:
     if height * width >= 2**31:
         raise ValueError(f"a slice of {height} × {width} has more pixels than a GPU's kernels count")
-    itemsize = images.dtype.itemsize
     chunk = WIDTH // itemsize
-    across = _blocks(width, COLUMNS)
+    across = _blocks(width, COLUMNS if itemsize < 8 else COLUMNS // 2)
     columns = _blocks(width, across)
     along = _blocks(columns, WARP) * WARP
     # Whole chunks on either side of a row keep it apart from its neighbours.
     pitch = columns + 2 * chunk + (width - columns) % chunk
     row = pitch * itemsize
-    groups = min(most_threads // along, ((SHARED - WIDTH) // row - 2) // ROWS, _blocks(height, ROWS))
-    base = memory.misalignment(images) // itemsize
+    groups = min(most_threads // along, ((SHARED - WIDTH) // row - 2) // rows, _blocks(height, rows))
+    base = misalignment // itemsize
     return Plan(
-        Geometry(*np.array((height, width, columns, pitch, base), np.int32)),
+        Geometry(*np.array((height, width, rows, columns, pitch, base), np.int32)),
         across,
-        _blocks(height, groups * ROWS),
+        _blocks(height, groups * rows),
         (along, groups),
-        (groups * ROWS + 2) * row + WIDTH,
+        (groups * rows + 2) * row + WIDTH,
     )
 
 
@@ -155,24 +164,33 @@ def _blocks(size: int, block: int) -> int:
 
 def mask_by_value(mask: Mask, images: memory.Array) -> Mask:
     """Return a mask as a kernel on images gets it: by value, in the precision of the arithmetic."""
-    side, centre = np.array((mask.side, mask.centre), working_dtype(images))
+    return _mask_in(working_dtype(images), mask)
+
+
+@lru_cache(maxsize=256)
+def _mask_in(dtype: np.dtype[Any], mask: Mask) -> Mask:
+    side, centre = np.array((mask.side, mask.centre), dtype)
     return Mask(side, centre, mask.one_sided)
 
 
-def launch_on_tiles(kernel: Kernel, images: memory.Array, mask: Mask, *arrays: memory.Array) -> None:
+def launch_on_tiles(
+    kernel: Kernel, images: memory.Array, mask: Mask, *arguments: memory.Array, rows: int = ROWS
+) -> None:
     """Launch a block for each tile of slices (N, H, W), once for every 65,535 slices.
 
-    The kernel gets the geometry and the mask between the images and `arrays`, whose first axis is
-    that of slices too. Slices come as rows, so that places in one of them fit 32 bits.
+    The kernel gets the geometry and the mask between the images and `arguments`: arrays, whose first
+    axis is that of slices too, and numbers. Slices come as rows, so that places in one of them fit 32 bits.
     """
-    for first in range(0, len(images), MOST_SLICES):
-        part = slice(first, first + MOST_SLICES)
-        some = images[part]
-        cut = plan(some, COLUMNS)
-        grid = (cut.across, cut.down, len(some))
-        rows = (as_rows(array[part]) for array in arrays)
-        given = as_rows(some), cut.geometry, mask_by_value(mask, some), *rows
-        memory.launch(kernel, grid, cut.threads, *given, shared=cut.shared)
+    if len(images) > MOST_SLICES:
+        for part in (slice(MOST_SLICES), slice(MOST_SLICES, None)):
+            some = (value if isinstance(value, np.floating) else value[part] for value in arguments)
+            launch_on_tiles(kernel, images[part], mask, *some, rows=rows)
+    elif len(images) > 0:
+        cut = plan(images, COLUMNS, rows)
+        grid = (cut.across, cut.down, len(images))
+        given = (value if isinstance(value, np.floating) else as_rows(value) for value in arguments)
+        launched = as_rows(images), cut.geometry, mask_by_value(mask, images), *given
+        memory.launch(kernel, grid, cut.threads, *launched, shared=cut.shared)
 
 
 def tile_count(images: memory.Array) -> int:
@@ -187,9 +205,9 @@ def as_rows(array: memory.Array) -> memory.Array:
 
 
 @device_function
-def tile_rows() -> Any:
+def tile_rows(geometry: Any) -> Any:
     """Return the rows of a tile, without the two beyond."""
-    return ROWS * cuda.blockDim.y
+    return np.int32(geometry.rows * cuda.blockDim.y)
 
 
 @device_function
@@ -204,7 +222,7 @@ def tile_at(geometry: Any, number: Any, row: Any, column: Any, shared: Any) -> A
 @device_function
 def own_tile(geometry: Any, shared: Any) -> Any:
     """Return the tile of a block of `launch_on_tiles`; `blockIdx.z` is the number of the slice."""
-    row, column = cuda.blockIdx.y * tile_rows(), cuda.blockIdx.x * geometry.columns
+    row, column = cuda.blockIdx.y * tile_rows(geometry), cuda.blockIdx.x * geometry.columns
     return tile_at(geometry, cuda.blockIdx.z, row, column, shared)
 
 
@@ -217,7 +235,7 @@ def place_in_tile(geometry: Any, tile: Any, i: Any, j: Any) -> Any:
 @device_function
 def last_row(geometry: Any, tile: Any) -> Any:
     """Return the row below the tile, or beyond the slice."""
-    return np.int32(min(tile.row + tile_rows(), geometry.height))
+    return np.int32(min(tile.row + tile_rows(geometry), geometry.height))
 
 
 @device_function
@@ -284,8 +302,8 @@ def own_column(geometry: Any, tile: Any) -> Any:
 @device_function
 def own_rows(geometry: Any, tile: Any) -> Any:
     """Return the first row that this thread walks down, and the one before which it ends."""
-    first = np.int32(tile.row + ROWS * cuda.threadIdx.y)
-    return first, np.int32(min(first + ROWS, geometry.height))
+    first = np.int32(tile.row + geometry.rows * cuda.threadIdx.y)
+    return first, np.int32(min(first + geometry.rows, geometry.height))
 
 
 @device_function

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.kernels.arrays import NOISE
 from eigenfeatures.kernels.cuda import memory, passes
-from eigenfeatures.kernels.cuda.compile import WARP
-from eigenfeatures.kernels.cuda.gram import gram_matrices
+from eigenfeatures.kernels.cuda.gram import cross_products, gram_matrices
 from eigenfeatures.kernels.cuda.memory import Array
 
 # As in `eigenfeatures.kernels.cpu.triplets`, in tolerances: how far vectors may be from orthogonal.
@@ -19,16 +18,16 @@ _OVERLAP = 10
 
 
 class Slices(NamedTuple):
-    """Slices of the device, and what a survey found.
+    """Slices of the device, in a range where sums of products neither overflow nor vanish.
 
     Attributes
     ----------
     maps
         ``(M, C, n)``, float32 or float64.
     exponent
-        Of the power of two that brings products of the responses into range, ``(M,)``; mostly 0.
+        Of the power of two that the responses were multiplied by, ``(M,)``; mostly 0.
     energy
-        ‖X‖²_F times that power squared, ``(M,)``: 0 or not finite where no decomposition exists.
+        ‖X‖²_F of the maps, ``(M,)``: 0 or not finite where no decomposition exists.
     nonnegative
         Whether no response is below zero, ``(M,)``.
     """
@@ -43,17 +42,32 @@ class Slices(NamedTuple):
         """Each slice as one row."""
         return self.maps.reshape(len(self.maps), -1)
 
-    @property
-    def scale(self) -> Array:
-        """The powers of two, in the precision of the responses."""
-        xp = memory.xp()
-        # Not of a Python number, for which CuPy may take float16.
-        return xp.ldexp(xp.ones(len(self.maps)), self.exponent).astype(self.maps.dtype)
-
     def taken(self, places: NDArray[np.intp]) -> "Slices":
         """Copy some of them."""
         index = memory.to_device(places)
         return Slices(*(field[index] for field in self))
+
+
+class Candidates(NamedTuple):
+    """What a search says are right vectors.
+
+    Attributes
+    ----------
+    v
+        Unit vectors ``(M, rank, C)``, float64.
+    left
+        X v ``(M, rank, n)``, in the precision of the responses.
+    across
+        XᵀX v ``(M, rank, C)``, float64.
+    passes, found
+        The passes made and whether the search found them, ``(M,)``.
+    """
+
+    v: Array
+    left: Array
+    across: Array
+    passes: Array
+    found: Array
 
 
 class Triplets(NamedTuple):
@@ -66,15 +80,16 @@ class Triplets(NamedTuple):
 
 
 def survey(maps: Array) -> Slices:
-    """Return slices ``(N, C, n)`` with their range, energy and sign.
+    """Return slices ``(N, C, n)`` with their energy and sign, copied where one of them must be scaled.
 
-    Where sums of products would leave the range of numbers, the power of two brings ‖X‖_F to
+    Where sums of products would leave the range of numbers, a power of two brings ‖X‖_F to
     between 1/2 and 1, or as near as its own range allows: within 2¹² for float32. Responses
     that it takes below the least number are 2⁻¹²⁶ of that or less. Subnormal responses count in full.
     """
     xp = memory.xp()
     sums = xp.empty((len(maps), 4))
-    memory.launch(passes.survey, len(maps), passes.SURVEYORS, maps.reshape(len(maps), -1), sums)
+    rows = maps.reshape(len(maps), -1)
+    memory.launch(passes.survey, len(maps), passes.SURVEYORS, rows, sums)
     negative, squares, reduced, magnified = sums.T
     step = int(np.log2(passes.MAGNIFICATION))
     shift = xp.zeros(len(maps), np.int32)
@@ -87,48 +102,66 @@ def survey(maps: Array) -> Slices:
     limits = np.finfo(maps.dtype)
     bound = 2.0 ** (limits.maxexp // 2)
     energy = xp.ldexp(squares, 2 * shift)
-    in_range = (1 / bound < energy) & (energy < bound)
+    in_range = ((1 / bound < energy) & (energy < bound)) | (squares == 0) | ~xp.isfinite(squares)
     exponent = xp.where(in_range, 0, xp.clip(-exponent, limits.minexp, -limits.minexp)).astype(np.int32)
+    if bool(exponent.any()):
+        copy = xp.empty(rows.shape, rows.dtype)
+        factors = xp.ldexp(xp.ones(len(maps)), exponent)
+        memory.launch(passes.scaled, len(maps), passes.SURVEYORS, rows, factors, copy)
+        maps = copy.reshape(maps.shape)
     return Slices(maps, exponent, xp.ldexp(squares, 2 * (shift + exponent)), negative == 0)
 
 
-def measured(slices: Slices, v: Array, tol: float) -> tuple[Triplets, Array]:
-    """Complete right vectors v ``(M, rank, C)`` to triplets; tell whose meet the tolerance, ``(M,)``."""
+def completed(slices: Slices, v: Array, found: Array) -> Candidates:
+    """Return right vectors ``(M, rank, C)`` that cost one pass with their products."""
     xp = memory.xp()
-    count, rank, channels = v.shape
-    dtype, pixels = slices.maps.dtype, slices.maps.shape[2]
-    u, sums = xp.empty((count, rank, pixels), dtype), xp.empty((count, rank, 4))
-    products = xp.empty((count, rank, channels))
-    threads = passes.LEFT_WARPS * WARP
-    arguments = (slices.values, slices.scale, xp.ascontiguousarray(v), u, sums, products)
-    memory.launch(passes.left_vectors, count * rank, threads, *arguments)
+    count, rank, _ = v.shape
+    pixels = slices.maps.shape[2]
+    left = xp.empty((count, rank, pixels), slices.maps.dtype)
+    blocks = passes.left_blocks(count, rank, pixels)
+    v = xp.ascontiguousarray(v)
+    memory.launch(passes.left_products, blocks, passes.LEFT_THREADS, slices.values, v, left)
+    return Candidates(v, left, cross_products(slices.maps, left), xp.ones(count, np.int64), found)
 
-    squares, lost, total, signed = xp.moveaxis(sums, 2, 0)
+
+def measured(slices: Slices, candidates: Candidates, tol: float) -> tuple[Triplets, Array]:
+    """Complete right vectors to triplets; tell whose meet the tolerance, ``(M,)``."""
+    xp = memory.xp()
+    v, u, across, _, found = candidates
+    count, rank, pixels = u.shape
+    dtype = u.dtype
+    sums = xp.empty((count, rank, 3))
+    rows, sums_of_rows = u.reshape(count * rank, pixels), sums.reshape(count * rank, 3)
+    memory.launch(passes.vector_sums, count * rank, passes.SURVEYORS, rows, sums_of_rows)
+
+    squares, total, signed = xp.moveaxis(sums, 2, 0)
     s = xp.sqrt(squares)
     first = s.max(axis=1, keepdims=True)
     noise = s <= NOISE[dtype] * first
     size = xp.where(noise, 1.0, s)
-    across = xp.linalg.norm(products / size[:, :, np.newaxis] - s[:, :, np.newaxis] * v, axis=2)
-    residual = xp.where(noise, s, xp.maximum(across, xp.sqrt(lost))).max(axis=1) / first[:, 0]
+    outside = xp.linalg.norm(across / size[:, :, np.newaxis] - s[:, :, np.newaxis] * v, axis=2)
+    # ‖X v − s u‖ is the rounding of u.
+    rounded = s * (np.finfo(dtype).eps / 2)
+    residual = xp.where(noise, s, xp.maximum(outside, rounded)).max(axis=1) / first[:, 0]
 
     s = xp.where(noise, 0.0, s)
-    order = xp.argsort(-s, axis=1)
-    s, size, total, signed = (xp.take_along_axis(each, order, axis=1) for each in (s, size, total, signed))
-    v = xp.take_along_axis(v, order[:, :, np.newaxis], axis=1)
-    if rank > 1:
-        u = xp.take_along_axis(u, order[:, :, np.newaxis], axis=1)
     signs = _signs(v, total, xp.where(s > 0, signed / size**2, 0.0), slices.nonnegative)
-    u *= xp.where(s > 0, signs / size, 0.0)[:, :, np.newaxis].astype(dtype)
-    v *= signs[:, :, np.newaxis]
-
-    accepted = (residual <= tol) & (_overlap(v) <= _OVERLAP * tol) & (_overlap(u) <= _OVERLAP * tol)
+    factors = xp.where(s > 0, signs / size, 0.0)
+    v = v * signs[:, :, np.newaxis]
+    if rank > 1:
+        order = xp.argsort(-s, axis=1)
+        s, factors = xp.take_along_axis(s, order, axis=1), xp.take_along_axis(factors, order, axis=1)
+        v = xp.take_along_axis(v, order[:, :, np.newaxis], axis=1)
+        u = xp.take_along_axis(u, order[:, :, np.newaxis], axis=1)
+    u *= factors[:, :, np.newaxis].astype(dtype)
+    accepted = found & (residual <= tol) & (_overlap(v) <= _OVERLAP * tol) & (_overlap(u) <= _OVERLAP * tol)
     return Triplets(u, s, v, residual), accepted
 
 
 def by_lapack(slices: Slices, rank: int) -> Triplets:
     """Decompose slices one by one in float64, by cuSOLVER on a GPU and LAPACK in the simulator."""
     xp = memory.xp()
-    wide = slices.maps.astype(np.float64) * slices.scale.astype(np.float64)[:, np.newaxis, np.newaxis]
+    wide = slices.maps.astype(np.float64)
     factors = [xp.linalg.svd(x, full_matrices=False) for x in wide]
     s = xp.stack([values[:rank] for _, values, _ in factors])
     s = xp.where(s <= NOISE[slices.maps.dtype] * s[:, :1], 0.0, s)
@@ -149,7 +182,7 @@ def _overlap(vectors: Array) -> Array:
     rank = vectors.shape[1]
     if rank == 1:
         return xp.zeros(len(vectors))
-    products = gram_matrices(vectors, None, vectors.dtype)
+    products = gram_matrices(vectors, vectors.dtype)
     return abs(products * (1 - xp.eye(rank, dtype=vectors.dtype))).max(axis=(1, 2))
 
 

@@ -6,6 +6,7 @@ That is: without spilling registers, and in float64 only where that is meant.
 import importlib
 import pkgutil
 import re
+import struct
 from functools import cache
 from types import SimpleNamespace
 
@@ -18,7 +19,8 @@ from numba.cuda.np.numpy_support import as_dtype
 
 import eigenfeatures.kernels.cuda
 from eigenfeatures.kernels.cuda.compile import REGISTRY, Kernel
-from eigenfeatures.kernels.cuda.memory import entry_of, flattened
+from eigenfeatures.kernels.cuda.memory import entry_of
+from eigenfeatures.kernels.cuda.parameters import Parameters
 
 for module in pkgutil.iter_modules(eigenfeatures.kernels.cuda.__path__):
     importlib.import_module(f"eigenfeatures.kernels.cuda.{module.name}")
@@ -137,15 +139,21 @@ def argument_of(kind):
     return as_dtype(kind).type(1)
 
 
+# PTX's types of parameters in the letters of `struct`.
+CODES = {"u8": "?", "b8": "?", "u32": "i", "b32": "i", "u64": "q", "b64": "q", "f32": "f", "f64": "d"}
+
+
 @pytest.mark.parametrize("name", sorted(KERNELS))
 def test_a_launch_passes_the_parameters_that_are_compiled(name, architecture):
     kernel = KERNELS[name]
     for signature in kernel.signatures:
         ptx = ptx_of(kernel, signature, architecture)
-        compiled = [int(bits) // 8 for bits in re.findall(r"\.param \.[a-z](\d+) ", ptx[: ptx.index("{")])]
-        arguments = tuple(argument_of(kind) for kind in signature.args)
-        passed = [np.asarray(number).itemsize for number in flattened(arguments, Device)]
-        assert passed == compiled
+        compiled = [CODES[kind] for kind in re.findall(r"\.param \.(\w+) ", ptx[: ptx.index("{")])]
+        parameters = Parameters(signature)
+        # To PTX signed and unsigned are the same.
+        assert parameters.format.replace("Q", "q") == "@" + "".join(compiled)
+        packed = parameters.packed(tuple(argument_of(kind) for kind in signature.args), Device)
+        assert len(packed) == struct.calcsize(parameters.format)
         assert entry_of(ptx) in ptx
 
 

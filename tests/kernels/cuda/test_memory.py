@@ -32,8 +32,12 @@ def log(monkeypatch):
     log = []
     cuda = SimpleNamespace(
         Device=lambda gpu: Entered(log, f"device {gpu}", 3 if gpu is None else gpu),
-        ExternalStream=lambda address, gpu: Entered(log, f"stream {address} of {gpu}", None),
-        Stream=SimpleNamespace(null=Entered(log, "null stream", None)),
+        Stream=SimpleNamespace(
+            from_external=lambda stream: Entered(
+                log, "stream {1} by protocol {0}".format(*stream.__cuda_stream__()), None
+            ),
+            null=Entered(log, "null stream", None),
+        ),
         runtime=SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError),
     )
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
@@ -49,9 +53,9 @@ def test_the_current_device_and_stream(log):
 @pytest.mark.parametrize(
     ("stream", "entered"),
     [
-        (77, "stream 77 of 1"),
-        (SimpleNamespace(ptr=78), "stream 78 of 1"),
-        (SimpleNamespace(cuda_stream=79), "stream 79 of 1"),
+        (77, "stream 77 by protocol 0"),
+        (SimpleNamespace(ptr=78), "stream 78 by protocol 0"),
+        (SimpleNamespace(cuda_stream=79), "stream 79 by protocol 0"),
         (SimpleNamespace(ptr=0), "null stream"),
     ],
 )
@@ -65,7 +69,7 @@ def test_the_current_stream_of_torch(log, monkeypatch):
     streams = SimpleNamespace(current_stream=lambda gpu: SimpleNamespace(cuda_stream=100 + gpu))
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=streams))
     with memory.computing(None, None, "torch"):
-        assert log == ["enter device None", "enter stream 103 of 3"]
+        assert log == ["enter device None", "enter stream 103 by protocol 0"]
 
 
 @pytest.mark.parametrize("stream", ["fast", True, 1.5])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cuda_launch import launch
 from numba import cuda
 
 from eigenfeatures.kernels.cuda import memory
@@ -9,7 +10,6 @@ from eigenfeatures.kernels.cuda.compile import (
     MOST_WARPS,
     SIMULATED,
     WARP,
-    Kernel,
     block_sum,
     thread_index,
     warp_sum,
@@ -41,9 +41,8 @@ def copy(values, out):
 
 
 def run(function, values, out, threads):
-    kernel = Kernel(function, (), 1024, None, "")
     given, filled = memory.to_device(values), memory.to_device(out)
-    memory.launch(kernel, 1, threads, given, filled)
+    launch(function, 1, threads, given, filled)
     return memory.to_host(filled)
 
 
@@ -76,4 +75,4 @@ def test_the_simulator_refuses_what_hardware_cannot_load(start, length, error):
     values = np.zeros(start + length, np.float32)[start:]
     filled = np.zeros(64, np.float32)
     with pytest.raises(error):
-        memory.launch(Kernel(copy, (), 1024, None, ""), 1, 4, values, filled)
+        launch(copy, 1, 4, values, filled)

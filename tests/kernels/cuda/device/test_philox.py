@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import reference
+from cuda_launch import launch
 from numba import cuda
 
 from eigenfeatures.kernels.cpu.krylov import random_signs
 from eigenfeatures.kernels.cuda import memory
-from eigenfeatures.kernels.cuda.compile import Kernel
 from eigenfeatures.kernels.cuda.philox import philox, random_sign
 
 
@@ -33,7 +33,7 @@ def draw_words(counter, key, out):
 def test_words(counter, key):
     out = memory.to_device(np.zeros(4, np.uint64))
     given = [memory.to_device(np.array(words, np.uint64)) for words in (counter, key)]
-    memory.launch(Kernel(draw_words, (), 1, None, ""), 1, 1, *given, out)
+    launch(draw_words, 1, 1, *given, out)
     assert memory.to_host(out).tolist() == reference.philox(counter, key)
 
 
@@ -41,5 +41,5 @@ def test_words(counter, key):
 def test_signs_have_the_bits_of_the_cpu(seed, stream):
     out = memory.to_device(np.zeros(300))
     key = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
-    memory.launch(Kernel(draw_signs, (), 32, None, ""), 1, 32, *key, stream, out)
+    launch(draw_signs, 1, 32, *key, stream, out)
     np.testing.assert_array_equal(memory.to_host(out), random_signs(300, seed, stream))

@@ -9,7 +9,7 @@ from numba.cuda.typing.typeof import typeof
 from eigenfeatures.kernels.cpu import svd as on_cpu
 from eigenfeatures.kernels.cuda import memory, svd
 from eigenfeatures.kernels.cuda.compile import SIMULATED
-from eigenfeatures.kernels.cuda.triplets import measured, survey
+from eigenfeatures.kernels.cuda.triplets import completed, measured, survey
 
 TOL = 1e-5
 CHANNELS, PIXELS = (4, 70) if SIMULATED else (24, 899)
@@ -74,7 +74,7 @@ def assert_contract(maps, result, tol=TOL, rounded=0.0):
         assert loss <= 10 * tol
         np.testing.assert_allclose(s, exact_s[: len(s)], atol=tol * exact_s[0])
         np.testing.assert_allclose(result["energy"][k], np.sum(exact_s**2), rtol=1e-12 + rounded)
-        for i in range(len(s)):
+        for i in np.flatnonzero(s):  # any vectors do where s_i = 0
             others = np.delete(exact_s, i)
             if others.size == 0 or abs(others - exact_s[i]).min() > 0.1 * exact_s[0]:
                 assert spectra.sine(u[i], exact_u[i]) <= 1e-4
@@ -232,7 +232,9 @@ def test_a_wrong_vector_is_seen():
     slices = survey(memory.to_device(maps))
     for angle, good in ((0, True), (1e-3, False)):
         candidate = np.cos(angle) * v[0] + np.sin(angle) * v[2]
-        triplets, accepted = measured(slices, memory.to_device(candidate[np.newaxis, np.newaxis]), TOL)
+        found = memory.to_device(np.ones(1, np.bool_))
+        candidates = completed(slices, memory.to_device(candidate[np.newaxis, np.newaxis]), found)
+        triplets, accepted = measured(slices, candidates, TOL)
         assert bool(memory.to_host(accepted)[0]) is good
         residual, _ = spectra.measured(maps[0], *(memory.to_host(array)[0] for array in triplets[:3]))
         assert memory.to_host(triplets.residual)[0] == pytest.approx(residual, abs=1e-14)
@@ -243,7 +245,8 @@ def test_vectors_that_are_not_orthogonal_are_seen():
     maps = with_spectrum(SPECTRA["all_equal"])[np.newaxis]
     v = np.eye(CHANNELS)[:2]
     v[1, :2] = 1e-3, np.sqrt(1 - 1e-6)
-    _, accepted = measured(survey(memory.to_device(maps)), memory.to_device(v[np.newaxis]), TOL)
+    slices, found = survey(memory.to_device(maps)), memory.to_device(np.ones(1, np.bool_))
+    _, accepted = measured(slices, completed(slices, memory.to_device(v[np.newaxis]), found), TOL)
     assert not memory.to_host(accepted)[0]
 
 
