@@ -28,6 +28,10 @@ _LOOP_DTYPES = {
 # least residual that can be promised for vectors of that precision.
 NOISE = MappingProxyType({np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-12})
 
+# Eigenvalues of a Gram matrix of float32, against the largest one, that are told from its rounding: below,
+# a vector that X maps to zero could pass for a small singular vector.
+RESOLVED = 1e-5
+
 
 def loop_input(array: ArrayLike, name: str, trailing: int, xp: Any = np) -> NDArray[Any]:
     """Return real numbers as the loops take them: native and C-contiguous.

@@ -4,7 +4,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from eigenfeatures.kernels.arrays import working_dtype
+from eigenfeatures.kernels.arrays import stacked, working_dtype
 from eigenfeatures.kernels.call import Backend, Call
 
 
@@ -47,13 +47,7 @@ def stretch_contrast(
     if not 0 <= saturate < 0.5:
         raise ValueError(f"saturate is {saturate} and must be at least 0 and below 0.5")
     with Call(backend, stream, images=images) as call:
-        xp = call.xp
         given = call.input("images", trailing=2)
-        values = given.astype(working_dtype(given))
-        if values.size == 0:
-            return call.result(values)  # `percentile` refuses a batch of none
-        percentiles = [100 * saturate, 100 * (1 - saturate)]
-        low, high = xp.percentile(values, percentiles, axis=(-2, -1), keepdims=True).astype(values.dtype)
-        width = high - low
-        stretched = xp.clip((values - low) / xp.where(width > 0, width, 1), 0, 1)
-        return call.result(xp.where(width > 0, stretched, values > low).astype(values.dtype))
+        out = call.xp.empty(given.shape, working_dtype(given))
+        call.loops("contrast").stretch(stacked(given, 2), saturate, stacked(out, 2))
+        return call.result(out)

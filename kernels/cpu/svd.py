@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.kernels.arrays import read_only, working_dtype
+from eigenfeatures.kernels.cpu.krylov import Workspace
 from eigenfeatures.kernels.cpu.triplets import UNDEFINED, Triplets, triplets
 from eigenfeatures.kernels.svd import TruncatedSVD
 
@@ -25,10 +26,13 @@ def decompose(
     # After a ReLU no weight of the leading vector is negative, so the sum of the maps is near it.
     direction = np.full(channels, channels**-0.5) if start is None else start
     u = np.empty((count, rank, pixels), dtype)
+    # A search pays for one vector, and where a Gram matrix costs more than LAPACK on the slice itself.
+    searched = rank == 1 and pixels > channels and max_passes > 0
+    room = Workspace.make(channels, pixels, dtype, max_passes) if searched else None
     results: list[Triplets] = []
     for x, left in zip(maps, u, strict=True):
         working = read_only((centred(x) if center else x).astype(dtype, copy=False))
-        result = triplets(working, left, direction, tol, max_passes, seed)
+        result = triplets(working, left, direction, tol, seed, room)
         if result.method not in UNDEFINED:
             direction = result.v[0]
         results.append(result)

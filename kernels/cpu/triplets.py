@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from eigenfeatures.kernels.arrays import NOISE, read_only
+from eigenfeatures.kernels.arrays import NOISE, RESOLVED, read_only
 from eigenfeatures.kernels.cpu import passes as loops
 from eigenfeatures.kernels.cpu.eigen import eigenvectors
 from eigenfeatures.kernels.cpu.gram import gram_matrix
-from eigenfeatures.kernels.cpu.krylov import Leading, Search, survey
+from eigenfeatures.kernels.cpu.krylov import Search, Survey, Workspace, in_range, search, survey
 
 # Methods of slices that have no singular vectors to go on from.
 UNDEFINED = ("zero", "invalid")
@@ -37,36 +37,45 @@ def triplets(
     u: NDArray[Any],
     start: NDArray[np.float64],
     tol: float,
-    max_passes: int,
     seed: int,
+    room: Workspace | None,
 ) -> Triplets:
-    """Fill `u` (rank, n) with left singular vectors of X, held as rows (C, n), and return the rest."""
-    search = None
-    if len(u) == 1 and x.shape[1] > len(x) and max_passes > 0:
-        search = Search(x, start, seed)
-    of_all = survey(x) if search is None else search.survey
+    """Fill `u` (rank, n) with left singular vectors of X, held as rows (C, n), and return the rest.
+
+    A search for one vector is made where there is `room` for it.
+    """
+    of_all, found = _searched(x, start, tol, seed, room, u)
     exponent = 0
-    if not _in_range(of_all.energy, x.dtype):
+    least, most = in_range(x.dtype)
+    if not least < of_all.energy < most:
         largest = float(np.abs(x).max())
         if largest == 0 or not np.isfinite(largest):
             return _undefined(u, len(x), largest)
         # A power of two changes no digit, and keeps the squares within the range of numbers.
         exponent = int(np.frexp(largest)[1])
         x = read_only(np.ldexp(x, -exponent))
-        search = None if search is None else Search(x, start, seed)
-        of_all = survey(x) if search is None else search.survey
+        of_all, found = _searched(x, start, tol, seed, room, u)
 
-    s, v, residual, passes, method = _best(x, u, search, tol, max_passes)
+    s, v, residual, passes, method = _best(x, u, found, tol)
     _orient(u, v, of_all.nonnegative)
     with np.errstate(over="ignore"):
         energy = float(np.ldexp(of_all.energy, 2 * exponent))
     return Triplets(np.ldexp(s, exponent), v, residual, passes, method, energy)
 
 
-def _in_range(energy: float, dtype: np.dtype[Any]) -> bool:
-    """Tell whether sums of products of the responses neither overflow nor vanish."""
-    bound = 2.0 ** (np.finfo(dtype).maxexp // 2)
-    return 1 / bound < energy < bound
+def _searched(
+    x: NDArray[Any],
+    start: NDArray[np.float64],
+    tol: float,
+    seed: int,
+    room: Workspace | None,
+    u: NDArray[Any],
+) -> tuple[Survey, Search | None]:
+    if room is None:
+        return survey(x), None
+    # Half the tolerance: the rest is for the rounding of what is returned.
+    found = search(x, start, tol / 2, seed, room, u[0])
+    return found.survey, found
 
 
 def _undefined(u: NDArray[Any], channels: int, largest: float) -> Triplets:
@@ -77,39 +86,26 @@ def _undefined(u: NDArray[Any], channels: int, largest: float) -> Triplets:
 
 
 def _best(
-    x: NDArray[Any], u: NDArray[Any], search: Search | None, tol: float, max_passes: int
+    x: NDArray[Any], u: NDArray[Any], found: Search | None, tol: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, int, str]:
     """Fill `u` and return s, v, the residual, the passes and the method: the cheapest that meets `tol`."""
-    passes = 0
-    if search is not None:
-        # Half the tolerance: the rest is for the rounding of what is returned.
-        leading = search.run(tol / 2, max_passes)
-        passes = search.passes
-        if leading is not None:
-            s, v, residual = _from_search(leading, u[0])
-            if residual <= tol:
-                return s, v, residual, passes, "lanczos"
+    passes = 0 if found is None else found.passes
+    if found is not None and found.leading is not None:
+        size, direction, image, lost = found.leading
+        residual = max(float(np.linalg.norm(image / size - size * direction)) / size, lost)
+        if residual <= tol:
+            return np.array([size]), direction[np.newaxis], residual, passes, "lanczos"
     if x.shape[1] > len(x):  # else LAPACK costs less than a Gram matrix of this size
         for dtype in dict.fromkeys((x.dtype, np.dtype(np.float64))):
             passes += 1
             values, vectors = eigenvectors(gram_matrix(x, dtype))
+            if dtype != np.float64 and values[len(u) - 1] < RESOLVED * values[0]:
+                continue
             precise = values[len(u) - 1] < _SMALL**2 * values[0]
             s, v, residual, overlap = _complete(x, vectors[: len(u)], u, np.float64 if precise else x.dtype)
             if residual <= tol and overlap <= _OVERLAP * tol:
                 return s, v, residual, passes, "gram"
     return *_lapack(x, u), passes + 1, "svd"
-
-
-def _from_search(leading: Leading, u: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Fill `u` (n) with X v / s and return s, v and the residual, from products that the search kept."""
-    scale = np.sqrt(leading.value)
-    sums = np.empty((loops.tile_count(u.size), 2))
-    loops.combined(leading.products, leading.weights / scale, u, sums)
-    size, lost = np.sqrt(sums.sum(axis=0))
-    s = scale * size  # ‖X v‖, with size near 1
-    across = np.linalg.norm(leading.image / s - s * leading.v)
-    u /= u.dtype.type(size)
-    return np.array([s]), leading.v[np.newaxis].copy(), float(max(across, s * lost) / s)
 
 
 def _complete(
@@ -149,9 +145,11 @@ def _lapack(x: NDArray[Any], u: NDArray[Any]) -> tuple[NDArray[np.float64], NDAr
 
 def _orient(u: NDArray[Any], v: NDArray[np.float64], nonnegative: bool) -> None:
     """Choose the signs of pairs of vectors: see `truncated_svd`."""
-    direction = (v * np.abs(v)).sum(axis=1) + (u * np.abs(u)).sum(axis=1)
-    if nonnegative:
-        direction[0] = u[0].sum()
-    sign = np.where(direction < 0, -1.0, 1.0)[:, np.newaxis]
-    u *= sign.astype(u.dtype)
-    v *= sign
+    for i in range(len(u)):
+        if nonnegative and i == 0:
+            direction = u[i].sum()
+        else:
+            direction = (v[i] * np.abs(v[i])).sum() + (u[i] * np.abs(u[i])).sum()
+        if direction < 0:
+            np.negative(u[i], out=u[i])
+            np.negative(v[i], out=v[i])

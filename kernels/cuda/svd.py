@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.kernels.arrays import working_dtype
+from eigenfeatures.kernels.arrays import RESOLVED, working_dtype
 from eigenfeatures.kernels.cuda import jacobi, lanczos, memory, passes
 from eigenfeatures.kernels.cuda.compile import WARP
 from eigenfeatures.kernels.cuda.gram import gram_matrices
@@ -202,14 +202,15 @@ def _by_gram(slices: Slices, rank: int, dtype: np.dtype[Any]) -> Candidates:
     xp = memory.xp()
     matrices = gram_matrices(slices.maps, dtype)
     matrices /= xp.trace(matrices, axis1=1, axis2=2)[:, np.newaxis, np.newaxis]
-    v, converged = _eigenvectors(matrices.copy(), rank)
-    if rank > 1 and dtype != np.float64:
-        v = _refined(matrices.astype(np.float64), v)
-    return completed(slices, v, converged)
+    values, v, found = _eigenvectors(matrices.copy(), rank)
+    if dtype != np.float64:
+        found &= values[:, -1] >= RESOLVED * values[:, 0]
+        v = _refined(matrices.astype(np.float64), v) if rank > 1 else v
+    return completed(slices, v, found)
 
 
-def _eigenvectors(matrices: Array, rank: int) -> tuple[Array, Array]:
-    """Return the leading eigenvectors of matrices of trace 1, which are lost, and whether they are found."""
+def _eigenvectors(matrices: Array, rank: int) -> tuple[Array, Array, Array]:
+    """Return leading eigenvalues and vectors of matrices of trace 1, which are lost, and which converged."""
     xp = memory.xp()
     count, order, _ = matrices.shape
     dtype = matrices.dtype
@@ -220,9 +221,10 @@ def _eigenvectors(matrices: Array, rank: int) -> tuple[Array, Array]:
     # Products of rows are rounded by about this: see LAPACK's xGESVJ.
     threshold = dtype.type(math.sqrt(order) * step)
     memory.launch(jacobi.eigenvectors, count, threads, matrices, threshold, converged)
-    places = xp.argsort(-xp.linalg.norm(matrices, axis=2), axis=1)[:, :rank]
+    values = xp.linalg.norm(matrices, axis=2)
+    places = xp.argsort(-values, axis=1)[:, :rank]
     v = xp.take_along_axis(matrices, places[:, :, np.newaxis], axis=1).astype(np.float64)
-    return _unit(v), converged
+    return xp.take_along_axis(values, places, axis=1), _unit(v), converged
 
 
 def _refined(matrices: Array, v: Array) -> Array:
@@ -236,7 +238,7 @@ def _refined(matrices: Array, v: Array) -> Array:
     projected = v @ matrices @ v.transpose(0, 2, 1)
     projected = (projected + projected.transpose(0, 2, 1)) / 2
     projected /= xp.trace(projected, axis1=1, axis2=2)[:, np.newaxis, np.newaxis]
-    turned, _ = _eigenvectors(xp.ascontiguousarray(projected), v.shape[1])
+    _, turned, _ = _eigenvectors(xp.ascontiguousarray(projected), v.shape[1])
     return _unit(turned @ v)
 
 

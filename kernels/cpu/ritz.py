@@ -1,0 +1,87 @@
+"""What a Lanczos iteration computes between its passes, in the calling thread: float64, on vectors of C."""
+
+from typing import Any
+
+import numpy as np
+
+from eigenfeatures.kernels.cpu.compile import helper
+from eigenfeatures.kernels.cpu.eigen import decompose, dot, subtract
+
+# Passes before the residuals tell how fast they fall.
+TRIAL = 3
+
+
+@helper
+def divide(vector: Any, number: Any) -> None:
+    """Divide a vector by a number."""
+    for c in range(vector.size):
+        vector[c] /= number
+
+
+@helper
+def normalise(vector: Any) -> Any:
+    """Divide a vector by its norm, which is returned, unless it is 0."""
+    size = np.sqrt(dot(vector, vector))
+    if size > 0:
+        divide(vector, size)
+    return size
+
+
+@helper
+def orthonormalise(vector: Any, basis: Any) -> Any:
+    """Reduce a vector to its unit part outside the rows of the basis; tell whether one is left.
+
+    Twice is enough (Kahan, Parlett).
+    """
+    size = normalise(vector)
+    for _ in range(2):
+        for i in range(len(basis)):
+            subtract(vector, dot(basis[i], vector), basis[i])
+        size = normalise(vector)
+    return size > 0  # false for NaN
+
+
+@helper
+def extend(projected: Any, basis: Any, images: Any) -> None:
+    """Add the last row of the basis to the projected matrix, made symmetric.
+
+    `images` are the rows times XᵀX.
+    """
+    last = len(basis) - 1
+    for i in range(last + 1):
+        mean = (dot(basis[i], images[last]) + dot(basis[last], images[i])) / 2
+        projected[i, last] = mean
+        projected[last, i] = mean
+
+
+@helper
+def leading_pair(projected: Any, weights: Any) -> Any:
+    """Return the largest eigenvalue of a projected matrix (k, k); fill `weights` (k) with its vector."""
+    count = len(projected)
+    largest = np.abs(projected).max()
+    if largest == 0:  # X maps all of the basis to zero: any of it will do
+        weights[:] = 0.0
+        weights[0] = 1.0
+        return 0.0
+    values, beside, vectors = np.empty(count), np.empty(count), np.empty((count, count))
+    decompose(projected / largest, values, beside, vectors)
+    best = np.argmax(values)
+    weights[:] = vectors[best]
+    return values[best] * largest
+
+
+@helper
+def combine(rows: Any, weights: Any, out: Any) -> None:
+    """Fill `out` (C) with Σ_k weights[k] · rows[k]."""
+    out[:] = 0.0
+    for k in range(len(rows)):
+        subtract(out, -weights[k], rows[k])
+
+
+@helper
+def expected_passes(first: Any, now: Any, made: Any, tol: Any) -> Any:
+    """Return how many passes it takes if residuals go on falling as they did, from the first pass on."""
+    if made < TRIAL:
+        return made + 1.0
+    fall = np.log(first / now) / (made - 1)
+    return made + max(np.log(now / tol) / max(fall, 1e-3), 1.0)
