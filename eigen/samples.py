@@ -6,24 +6,17 @@ from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from natsort import natsorted
 from numpy.typing import NDArray
 
+from eigenfeatures.eigen.closing import Closing
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.stacks import (
-    Region,
-    Stack,
-    VoxelSize,
-    count_slices,
-    is_tiff,
-    open_stack,
-    visible_entries,
-)
+from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
 from eigenfeatures.eigen.tiff_pages import read_layout
+from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, open_stack, visible_entries
 
 Regions = Mapping[str, Sequence[Region]] | Sequence[Region]
 
@@ -54,7 +47,7 @@ class Specimen:
 
 
 @dataclass(frozen=True, eq=False)
-class SampleSet:
+class SampleSet(Closing):
     """All slices of all samples, in order: by class, specimen and depth.
 
     Use it as a context manager, or `close` it.
@@ -87,14 +80,6 @@ class SampleSet:
 
     def __len__(self) -> int:
         return len(self.specimen_of)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the files."""

@@ -13,31 +13,12 @@ from xml.etree import ElementTree
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.tiff_pages import Layout
-
-_MICROMETRES = {
-    "m": 1e6, "meter": 1e6, "metre": 1e6,
-    "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4,
-    "mm": 1e3, "millimeter": 1e3, "millimetre": 1e3,
-    "um": 1.0, "µm": 1.0, "μm": 1.0, r"\u00b5m": 1.0, "micron": 1.0, "microns": 1.0,
-    "micrometer": 1.0, "micrometre": 1.0,
-    "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3,
-    "å": 1e-4, "angstrom": 1e-4, "pm": 1e-6,
-    "in": 25_400.0, "inch": 25_400.0, '"': 25_400.0,
-}  # fmt: skip
+from eigenfeatures.eigen.voxel_size import VoxelSize, micrometres
 
 # tifffile calls the slices of a volume "channels" unless it is told the axes. So channels alone, and
 # more of them than RGBA has, are taken for slices.
 _MOST_CHANNELS = 4
 _MOST_DIGITS = 16
-
-
-@dataclass(frozen=True)
-class VoxelSize:
-    """Edge lengths of a voxel in micrometres: between slices (z), rows (y) and columns (x)."""
-
-    z: float
-    y: float
-    x: float
 
 
 @dataclass(frozen=True)
@@ -127,7 +108,7 @@ def _imagej_voxel_size(layout: Layout, fields: dict[str, str]) -> VoxelSize | No
     ImageJ leaves `spacing` out where it was never set: CT voxels are cubes, so
     the pixel size stands for it.
     """
-    unit = _MICROMETRES.get(fields.get("unit", "").strip().lower())
+    unit = micrometres(fields.get("unit", ""))
     x, y = layout.resolution
     if unit is None or x is None or y is None or x == y == 1:
         return None
@@ -135,12 +116,7 @@ def _imagej_voxel_size(layout: Layout, fields: dict[str, str]) -> VoxelSize | No
         spacing = abs(float(fields.get("spacing", 1 / y)))
     except ValueError:
         return None
-    return _voxel_size(spacing * unit, unit / y, unit / x)
-
-
-def _voxel_size(z: float, y: float, x: float) -> VoxelSize | None:
-    usable = all(math.isfinite(edge) and edge > 0 for edge in (z, y, x))
-    return VoxelSize(z, y, x) if usable else None
+    return VoxelSize.of((spacing * unit, unit / y, unit / x))
 
 
 def _ome(layout: Layout, text: str) -> Description:
@@ -174,12 +150,12 @@ def _ome_order(pixels: ElementTree.Element, slices: int, first: str) -> tuple[in
 def _ome_voxel_size(pixels: ElementTree.Element) -> VoxelSize | None:
     edges: list[float] = []
     for axis in "ZYX":
-        unit = _MICROMETRES.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").strip().lower())
+        unit = micrometres(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         try:
             edges.append(float(pixels.get(f"PhysicalSize{axis}", "nan")) * (unit or math.nan))
         except ValueError:
             return None
-    return _voxel_size(*edges)
+    return VoxelSize.of(edges)
 
 
 def _tifffile(layout: Layout, text: str) -> Description:

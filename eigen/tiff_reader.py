@@ -2,20 +2,20 @@
 
 import logging
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPage
 
+from eigenfeatures.eigen.closing import Closing
 from eigenfeatures.eigen.tiff_pages import Page
 
 # tifffile reports oddities through this logger; what matters here is raised instead.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
-class TiffReader:
+class TiffReader(Closing):
     """An open TIFF whose pages were checked by `read_layout`.
 
     Parameters
@@ -32,14 +32,6 @@ class TiffReader:
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
         self._tiff: TiffFile | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

@@ -115,7 +115,7 @@ def _inputs(material: str, slices: int) -> Array:
     import torch
     from torch.nn.functional import interpolate
 
-    from eigenfeatures.eigen.stacks import open_stack
+    from eigenfeatures.eigen.tiff_stacks import open_stack
     from eigenfeatures.kernels import standardized_gradient
 
     with open_stack(CT / MATERIALS[material]) as stack:

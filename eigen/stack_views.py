@@ -1,0 +1,77 @@
+"""A stack seen otherwise: its slices along another axis, or only some of them."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
+
+
+class _View(Stack):
+    """Slices of another stack, which is closed with this one."""
+
+    def __init__(self, stack: Stack, shape: tuple[int, int, int], voxel_size: VoxelSize | None) -> None:
+        super().__init__(stack.path, stack.files, shape, stack.dtype, voxel_size)
+        self._stack = stack
+
+    @property
+    def filled(self) -> int:
+        return self._stack.filled
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class AcrossStack(_View):
+    """Slices along the rows (axis 1) or columns (axis 2) of a stack.
+
+    Every call of `read` goes through the whole stack once, and fetches of each
+    slice the rows or columns that are asked for. Ask for many at a time.
+
+    Parameters
+    ----------
+    stack : Stack
+        Is closed with this one.
+    axis : int
+        1 or 2. The slices are those of ``numpy.moveaxis(volume, axis, 0)``.
+    """
+
+    def __init__(self, stack: Stack, axis: int) -> None:
+        shape, size = list(stack.shape), stack.voxel_size
+        first = shape.pop(axis)
+        super().__init__(stack, (first, shape[0], shape[1]), size and size.along(axis))
+        self._axis = axis
+
+    def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
+        span = run.stop - run.start
+        if self._axis == 1:
+            part = Region(run.start, region.left, span, region.width)
+        else:
+            part = Region(region.left, run.start, region.width, span)
+        for row in range(region.height):
+            image = self._stack.read([region.top + row], part)[0]
+            out[:, row] = image[:: run.step] if self._axis == 1 else image[:, :: run.step].T
+
+
+class EveryStack(_View):
+    """Each k-th slice of a stack, from the first.
+
+    Parameters
+    ----------
+    stack : Stack
+        Is closed with this one.
+    every : int
+        The step, at least 1.
+    """
+
+    def __init__(self, stack: Stack, every: int) -> None:
+        slices, height, width = stack.shape
+        size = stack.voxel_size
+        thinned = size and VoxelSize(size.z * every, size.y, size.x)
+        super().__init__(stack, (-(-slices // every), height, width), thinned)
+        self._every = every
+
+    def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
+        every = self._every
+        behind = range(run.start * every, (run.stop - 1) * every + 1, run.step * every)
+        self._stack._read_checked(behind, region, out)

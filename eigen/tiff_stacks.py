@@ -1,0 +1,154 @@
+"""Lazy reading of TIFF stacks: one multi-page TIFF, or a folder of single-slice TIFFs.
+
+Opening one reads its page directories only; `Stack.read` then fetches the
+slices and the rows that are asked for.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from natsort import natsorted
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
+from eigenfeatures.eigen.tiff_description import read_description
+from eigenfeatures.eigen.tiff_pages import Layout, Page, read_layout
+from eigenfeatures.eigen.tiff_reader import TiffReader
+
+
+class _TiffStack(Stack):
+    """Slices that are pages of TIFFs."""
+
+    def __init__(
+        self, path: Path, files: Sequence[Path], pages: Sequence[Page], voxel_size: VoxelSize | None
+    ) -> None:
+        shape = (len(pages), pages[0].height, pages[0].width)
+        super().__init__(path, files, shape, pages[0].dtype, voxel_size)
+        self._pages = tuple(pages)
+
+
+class _FileStack(_TiffStack):
+    """All slices in one TIFF, which stays open."""
+
+    def __init__(self, layout: Layout) -> None:
+        description = read_description(layout)
+        pages = _slices(layout, description.slices if description.contiguous else 1)
+        if description.slices > len(pages):
+            raise InputError(
+                f"{layout.path}: declares {description.slices} slices and holds {len(pages)}; "
+                "it is truncated or one part of a set: export all slices into one file"
+            )
+        for number, page in enumerate(pages):
+            _check_equal(f"{layout.path}: page {number} (counted from 0)", page, pages[0], "page 0")
+        if description.order:
+            pages = tuple(pages[index] for index in description.order)
+        super().__init__(layout.path, [layout.path], pages, description.voxel_size)
+        self._reader = TiffReader(layout.path)
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
+        for index, image in zip(run, out, strict=True):
+            with self._lock:
+                self._reader.read(self._pages[index], region.top, region.left, image)
+
+
+class _FolderStack(_TiffStack):
+    """One TIFF a slice, each opened only while it is read."""
+
+    def __init__(self, path: Path, layouts: Sequence[Layout]) -> None:
+        pages = [layout.pages[0] for layout in layouts]
+        for layout, page in zip(layouts, pages, strict=True):
+            if count_slices(layout) > 1:
+                raise InputError(
+                    f"{layout.path}: holds {count_slices(layout)} slices beside files of one; move it out"
+                )
+            _check_equal(f"{layout.path}", page, pages[0], layouts[0].path.name)
+        files = [layout.path for layout in layouts]
+        super().__init__(path, files, pages, read_description(layouts[0]).voxel_size)
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+    def _name(self, index: int) -> str:
+        return f"{self.files[index]}: slice {index} (counted from 0)"
+
+    def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
+        for index, image in zip(run, out, strict=True):
+            with TiffReader(self.files[index]) as reader:
+                reader.read(self._pages[index], region.top, region.left, image)
+
+
+def _check_equal(where: str, page: Page, first: Page, name: str) -> None:
+    this, that = (f"{p.height}×{p.width} {p.dtype.newbyteorder('=')}" for p in (page, first))
+    if this != that:
+        raise InputError(f"{where} is {this} but {name} is {that}; all slices of a stack must be alike")
+
+
+def _slices(layout: Layout, declared: int) -> tuple[Page, ...]:
+    """Return one page a slice; above 4 GB ImageJ writes one directory, and the slices one after another."""
+    first = layout.pages[0]
+    if len(layout.pages) > 1 or declared == 1:
+        return layout.pages
+    if first.data is None or first.data + declared * first.nbytes > layout.size:
+        raise InputError(
+            f"{layout.path}: declares {declared} slices but ends before the last; "
+            "the file is truncated or damaged: copy or export it again"
+        )
+    return tuple(replace(first, data=first.data + index * first.nbytes) for index in range(declared))
+
+
+def count_slices(layout: Layout) -> int:
+    """Return how many slices a TIFF holds itself, whatever set it may be a part of."""
+    description = read_description(layout)
+    return max(len(layout.pages), description.slices if description.contiguous else 1)
+
+
+def visible_entries(folder: Path) -> list[Path]:
+    """List a folder in natural order, without hidden entries."""
+    try:
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"{folder}: can't be read: {error.strerror or error}; check the path") from error
+    return natsorted(entries, key=lambda entry: entry.name)
+
+
+def is_tiff(path: Path) -> bool:
+    """Tell a TIFF by its name."""
+    return path.suffix.lower() in (".tif", ".tiff") and path.is_file()
+
+
+def open_stack(path: str | Path) -> Stack:
+    """Open one stack without reading its pixels.
+
+    Parameters
+    ----------
+    path : path
+        A multi-page TIFF (plain, ImageJ, OME; classic or BigTIFF; striped or
+        tiled, compressed or not, either byte order), or a folder of
+        single-slice TIFFs, which are taken in natural order: s2 before s10.
+
+    Returns
+    -------
+    Stack
+
+    Raises
+    ------
+    InputError
+        There is no such file or folder, it holds no TIFF, a file is damaged,
+        or the slices aren't equal greyscale images of uint8, uint16, int16 or
+        float32. float64 is refused too: rounding is the owner's decision.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _FileStack(read_layout(path))
+    files = [file for file in visible_entries(path) if is_tiff(file)]
+    if not files:
+        raise InputError(f"{path}: holds no TIFF (.tif, .tiff); give a folder of slices or a multi-page TIFF")
+    return _FolderStack(path, [read_layout(file) for file in files])

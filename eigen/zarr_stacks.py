@@ -1,0 +1,190 @@
+"""Zarr arrays (format 2 and 3) and OME-Zarr images as stacks."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.array_stacks import Missing, Selection
+from eigenfeatures.eigen.chunked_stacks import ChunkedStack, check_chunk
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.ome_zarr import Multiscale, read_multiscale
+from eigenfeatures.eigen.stacks import Stack, one_line
+from eigenfeatures.eigen.tiff_stacks import visible_entries
+from eigenfeatures.eigen.voxel_size import VoxelSize
+
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell the folder of a Zarr array or group by its metadata or its name."""
+    return path.is_dir() and (path.suffix == ".zarr" or any((path / name).is_file() for name in _METADATA))
+
+
+def open_zarr(path: Path, axis: int = 0, missing: Missing = "refuse") -> Stack:
+    """Open a Zarr array as a stack, without reading its chunks.
+
+    Parameters
+    ----------
+    path : Path
+        The folder of an array, of a group with one array, or of an OME-Zarr
+        image, of which the full resolution is taken. A group or an array
+        within a Zarr is named by its folder: ``volume.zarr/entry/data``.
+    axis : int
+        As of `ArrayStack`.
+    missing : {"refuse", "fill"}
+        Whether reading a chunk that isn't there is an error, or gives the
+        array's fill value. Writers may leave out chunks that hold nothing
+        else. An empty place in a shard always counts as left out.
+
+    Returns
+    -------
+    Stack
+        Reading fills the result without a copy; it takes the memory of the
+        chunks at work besides.
+
+    Raises
+    ------
+    InputError
+        The metadata are damaged, there is none or more than one array, or it
+        is no greyscale volume.
+    """
+    node = _open_node(path)
+    if not _is_group(node):
+        return _ZarrStack(path, node, _level_size(path), axis, missing)
+    image = read_multiscale(node.attrs)
+    if image is None:
+        return _ZarrStack(path, _only_array(path), None, axis, missing)
+    array = _open_node(_full_resolution(path, image))
+    if _is_group(array):
+        raise InputError(f"{path}: its level {image.array!r} is no array; export the image again")
+    _check_axes(path, image, array.shape)
+    return _ZarrStack(path, array, image.voxel_size, axis, missing)
+
+
+def _open_node(path: Path) -> Any:
+    try:
+        zarr = import_module("zarr")
+    except ImportError as error:
+        raise InputError(
+            f"{path}: reading Zarr needs more packages ({error}): pip install 'eigenfeatures[cpu]'"
+        ) from error
+    try:
+        return zarr.open(path, mode="r")
+    except Exception as error:  # whatever a damaged description makes of itself
+        raise InputError(
+            f"{path}: isn't a Zarr that can be read ({one_line(error)}); copy or export it again"
+        ) from error
+
+
+def _is_group(node: Any) -> bool:
+    return not hasattr(node, "shape")
+
+
+def _only_array(path: Path) -> Any:
+    """Open the one array among the members, which are looked for rather than taken from the metadata."""
+    members = {entry.name: _open_node(entry) for entry in visible_entries(path) if is_zarr(entry)}
+    arrays = [node for node in members.values() if not _is_group(node)]
+    if len(arrays) == 1:
+        return arrays[0]
+    held = ", ".join(list(members)[:8]) + (", …" if len(members) > 8 else "")
+    raise InputError(f"{path}: is a Zarr group of {held or 'nothing'}; name one array: {path}/…")
+
+
+def _full_resolution(path: Path, image: Multiscale) -> Path:
+    """Return the folder of the first level, which must lie in the group's."""
+    name = PurePosixPath(image.array)
+    try:
+        inside = ".." not in name.parts and (path / name).resolve().is_relative_to(path.resolve())
+    except ValueError:  # no name that a file can have
+        inside = False
+    if not inside:
+        raise InputError(f"{path}: its level {image.array!r} lies outside of it; name the array itself")
+    return path / name
+
+
+def _check_axes(path: Path, image: Multiscale, shape: tuple[int, ...]) -> None:
+    """Refuse what isn't one greyscale volume: its last axes are slices, rows and columns."""
+    sizes = dict(zip(image.axes, shape, strict=False))
+    longer = {name for name, size in sizes.items() if size != 1} - {"y", "x"}
+    plane_last = image.axes[-2:] == ("y", "x") and image.axes[-3:-2] in ((), ("z",), ("t",), ("c",))
+    if len(image.axes) != len(shape) or not plane_last or longer - {*image.axes[-3:-2]} or "c" in longer:
+        axes = " × ".join(f"{size} {name}" for name, size in sizes.items())
+        raise InputError(f"{path}: is an image of {axes}; save one greyscale volume (z, y, x) of it")
+
+
+def _level_size(path: Path) -> VoxelSize | None:
+    """Return the voxel size of an array that is the full resolution of the OME-Zarr image around it."""
+    if not any((path.parent / name).is_file() for name in _METADATA):
+        return None
+    with suppress(InputError):  # what surrounds the array needn't be sound
+        image = read_multiscale(_open_node(path.parent).attrs)
+        return image.voxel_size if image and image.array == path.name else None
+    return None
+
+
+class _ZarrStack(ChunkedStack):
+    """The array stays described in memory; no file stays open."""
+
+    def __init__(
+        self, path: Path, array: Any, voxel_size: VoxelSize | None, axis: int, missing: Missing
+    ) -> None:
+        folder: Path = Path(array.store.root) / array.path
+        _check_codecs(path, array)
+        try:
+            dtype, chunks, shards = np.dtype(array.dtype), array.chunks, array.shards
+        except Exception as error:
+            raise InputError(
+                f"{path}: is stored in no regular chunks ({one_line(error)}); rechunk it"
+            ) from error
+        check_chunk(path, chunks, dtype)
+        super().__init__(
+            path,
+            [file for parent in dict.fromkeys((path, folder)) for file in _metadata_files(parent)],
+            array.shape,
+            dtype,
+            voxel_size,
+            axis,
+            chunks=shards or chunks,
+            missing=missing,
+        )
+        self._array = array
+        self._folder = folder
+        self._buffer = import_module("zarr.buffer.cpu").NDBuffer
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+    def _fetch(self, selection: Selection, out: NDArray[Any]) -> None:
+        self._array.get_basic_selection(selection, out=self._buffer.from_numpy_array(out))
+
+    def _is_stored(self, chunk: tuple[int, ...]) -> bool:
+        key: str = self._array.metadata.encode_chunk_key(chunk)
+        return (self._folder / key).is_file()
+
+
+def _metadata_files(folder: Path) -> Iterator[Path]:
+    return (folder / name for name in _METADATA if (folder / name).is_file())
+
+
+def _check_codecs(path: Path, array: Any) -> None:
+    """Refuse the one codec that can run code."""
+    if "pickle" in _words(array.metadata.to_dict()):
+        raise InputError(f"{path}: holds pickled data, which can run code; write it with another codec")
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Yield the last part of every text in a tree of metadata: "numcodecs.pickle" gives "pickle"."""
+    if isinstance(value, str):
+        yield value.rpartition(".")[2]
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key != "attributes":
+                yield from _words(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _words(item)
