@@ -243,8 +243,30 @@ def test_rounds_of_the_libraries_alternate():
 
 
 def test_a_slow_library_sits_out_rounds_evenly():
-    runner = measure._Runner(measure.Timing(library("b")), lambda: None, 3, 0.0)
+    runner = measure._Runner(measure.Timing(library("b")), lambda: None, 3, 0.0, 1)
     assert [number for number in range(10) if runner.is_due(number, 10)] == [0, 4, 7]
+
+
+def test_calls_are_queued_on_a_gpu_and_waited_for_once(monkeypatch):
+    """The seconds are those of a call, whether one or several make a round."""
+    log = []
+    device = types.SimpleNamespace(synchronize=lambda: log.append("wait"))
+    monkeypatch.setitem(
+        sys.modules, "cupy", types.SimpleNamespace(cuda=types.SimpleNamespace(Device=lambda: device))
+    )
+    call = cuda.Queued(lambda: log.append("call"))
+    call(3)
+    assert log == ["call", "call", "call", "wait"]
+
+    monkeypatch.setattr(measure, "_seconds", lambda function: (0.012, function()))
+    queued = library("a", "ours")
+    queued = dataclasses.replace(queued, prepare=lambda _: cuda.Queued(lambda: np.full(3, 1.0)))
+    found = measure.measure(Clock(), operation_of(queued, library("b")), measure.Effort("full", 1, 2, 2, 0.0))
+    assert set(found.timings[1].seconds.values()) == {0.012}
+    runner = measure._Runner(measure.Timing(queued), call, 2, 0.0, 4)
+    log.clear()
+    runner.run()
+    assert log == ["call"] * 4 + ["wait"]
 
 
 def test_a_wrong_peer_is_not_timed_and_ours_must_be_right():
