@@ -90,51 +90,148 @@ def train(
 def export(
     run: RUN,
     *,
+    outputs: Annotated[
+        str | None,
+        typer.Option(
+            help="What the graph gives, comma-separated: probabilities, logits, alpha, eigenfeatures, "
+            "singular_values, gap, residual, or response layers (default: all but logits and layers)."
+        ),
+    ] = None,
     layer: Annotated[str | None, typer.Option(help="Response layer, in place of the run's.")] = None,
+    resolution: Annotated[str | None, typer.Option(help="pooled or dense, in place of the run's.")] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="How many singular vectors, in place of the run's.")
+    ] = None,
+    any_size: Annotated[
+        bool, typer.Option("--any-size", help="Take slices of any height and width; no probabilities then.")
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(help="float32; float16 for CUDA; int8 for the CPU. All are held to float32.")
+    ] = "float32",
+    force: Annotated[
+        bool, typer.Option("--force", help="Write float16 or int8 even if it is less accurate than asked.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to make (default: RUN/model.onnx, or as RUN/model-int8.onnx)."),
+    ] = None,
 ) -> Values:
-    """Export the trained network to model.onnx and check it against torch.
+    """Export the trained network to one ONNX file and check it against torch.
 
     Example: eigenfeatures export run1
+
+    Example: eigenfeatures export run1 --precision int8
+
+    Example: eigenfeatures export run1 --outputs eigenfeatures,gap --any-size --out features.onnx
     """
+    from eigenfeatures.export.outputs import default_outputs, parse_outputs
+    from eigenfeatures.export.precision import check_precision, precision_step
     from eigenfeatures.export.steps import export_step, open_run
 
-    with open_run(run, terminal_talk(), layer=layer) as opened:
-        check = export_step(*opened)
+    check_precision(precision)
+    asked = default_outputs(any_size) if outputs is None else parse_outputs(outputs)
+    single = precision == "float32"
+    path = out or run / ("model.onnx" if single else f"model-{precision}.onnx")
+    accuracy = {}
+    with open_run(run, terminal_talk(), layer=layer, resolution=resolution, rank=rank) as opened:
+        if single:
+            check = export_step(*opened, outputs=asked, any_size=any_size, path=path)
+        else:
+            check, found = precision_step(
+                *opened, precision, path, outputs=asked, any_size=any_size, force=force
+            )
+            accuracy = {"accuracy": found.facts()}
     return {
-        "model": str(run / "model.onnx"),
+        "model": str(path),
+        "precision": precision,
         "slices_compared": check.slices,
-        "largest_difference_of_probabilities": check.probabilities,
-        "largest_difference_of_responses": check.response,
+        "undetermined_vectors": check.undetermined,
+        **{f"largest_difference_of_{name}": value for name, value in check.differences.items()},
+        **accuracy,
     }
+
+
+@app.command("model-info")
+@reports
+def model_info(file: Annotated[Path, typer.Argument(help="An exported ONNX file.")]) -> Values:
+    """Show what an exported file says of itself.
+
+    Example: eigenfeatures model-info run1/model.onnx
+    """
+    from eigenfeatures.export.metadata import model_info
+
+    return model_info(file)
 
 
 @app.command()
 @reports
 def infer(
-    run: RUN,
-    samples: Annotated[Path | None, typer.Argument(help="Other stacks of the same classes.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the predictions of other stacks.")
+    model: Annotated[Path, typer.Argument(help="Folder of a run, or an exported .onnx file.")],
+    stacks: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Stacks of any length, or folders of them; none for the run's own slices."),
     ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the results on stacks.")] = None,
     *,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda, in place of the run's.")] = None,
+    outputs: Annotated[
+        str | None, typer.Option(help="Comma-separated outputs; by default all but response maps.")
+    ] = None,
+    axis: Annotated[int, typer.Option(help="Axis of the stack along which the slices lie: 0, 1, 2.")] = 0,
+    roi: Annotated[str | None, typer.Option(help="Part of each slice: top,left,height,width.")] = None,
+    every: Annotated[int, typer.Option(help="Take each so-manyth slice.")] = 1,
+    shape: Annotated[str | None, typer.Option(help="Of a raw file: slices,height,width.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of a raw file, such as uint16 or >u2.")] = None,
+    missing: Annotated[
+        str, typer.Option(help="A chunk that a Zarr or HDF5 file lacks: refuse, or fill and report.")
+    ] = "refuse",
+    batch_size: Annotated[int | None, typer.Option(help="Slices that the model gets at once.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Memory for all, such as 4GB; by default half of what is free.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="auto, ort-cpu, ort-cuda or torch.")] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu or cuda (default: auto, or the run's own).")
+    ] = None,
+    format: Annotated[str, typer.Option(help="Of volumes of maps: zarr or tiff.")] = "zarr",
+    resume: RESUME = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Write trace.json for Perfetto.")] = False,
 ) -> Values:
-    """Classify every slice with model.onnx through ONNX Runtime.
+    """Run a model over stacks of any length, or classify a run's own slices.
 
     Example: eigenfeatures infer run1
 
-    Example: eigenfeatures infer run1 other_stacks/ --out predictions
+    Example: eigenfeatures infer run1 scan.tif more_stacks/ --out results --max-memory 4GB
+
+    Example: eigenfeatures infer model.onnx scan.tif --out results --outputs probabilities,eigenfeatures
     """
-    from eigenfeatures.export.pipeline import infer_others, summary
+    if not stacks or out is None:
+        if stacks or out is not None:
+            raise InputError("STACKS and --out go together: give both to infer other stacks, or neither")
+        return _infer_own(model, device)
+    from eigenfeatures.export.batch.options import Options, read_names, read_reading
+    from eigenfeatures.export.batch.to_folder import infer_to_folder
+
+    options = Options(
+        outputs=read_names(outputs),
+        batch=batch_size,
+        max_memory=max_memory,
+        engine=engine,
+        device=device or "auto",
+        format=format,
+        resume=resume,
+        profile=profile,
+        reading=read_reading(axis, roi, every, shape, dtype, missing),
+    )
+    return infer_to_folder(model, stacks, out, options, terminal_talk())
+
+
+def _infer_own(run: Path, device: str | None) -> Values:
+    from eigenfeatures.export.pipeline import summary
     from eigenfeatures.export.steps import infer_step, open_run
 
-    if (samples is None) != (out is None):
-        raise InputError("SAMPLES and --out go together: give both to classify other stacks, or neither")
     talk = terminal_talk()
-    if samples is not None and out is not None:
-        return infer_others(run, samples, out, device, talk)
-    with open_run(run, talk, device=device) as (folder, stacks, _):
-        infer_step(folder, stacks, talk)
+    with open_run(run, talk, device=device) as (folder, samples, _):
+        infer_step(folder, samples, talk)
     return summary(folder)
 
 

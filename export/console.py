@@ -10,14 +10,24 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from eigenfeatures.eigen.progress import Item
 from eigenfeatures.export.steps import Talk
+
+
+class _SpeedColumn(ProgressColumn):
+    """Items a second, once it is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.3g}/s")
 
 
 def terminal_talk() -> Talk:
@@ -29,6 +39,7 @@ def terminal_talk() -> Talk:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            _SpeedColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),

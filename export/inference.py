@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.samples import SampleSet
-from eigenfeatures.export.onnx_model import read_metadata
+from eigenfeatures.export.metadata import read_metadata
 
 
 def runtime_device(name: str) -> str:
@@ -43,11 +43,13 @@ class Classifier:
     Raises
     ------
     InputError
-        When the file can't be loaded, or ``cuda`` was asked for and is not there.
+        When the file can't be loaded or gives no probabilities, or ``cuda`` was asked for and is not there.
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         self.metadata = read_metadata(path)
+        if "probabilities" not in self.metadata["outputs"]:
+            raise InputError(f"{path} has no output 'probabilities'; export the model with it")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         providers = ["CPUExecutionProvider"]

@@ -1,63 +1,28 @@
-"""One ONNX file from raw slice to class probabilities and a response layer, checked against torch."""
+"""One ONNX file from raw slice to class, response and eigenfeature, checked against torch."""
 
-import json
 import logging
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import atomic_path
-from eigenfeatures.eigen.gradient_layer import StandardizedGradient
 from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.eigen.network import Network
-from eigenfeatures.eigen.responses import responses
-from eigenfeatures.export.versions import versions
+from eigenfeatures.export.agreement import ExportCheck, ExportMismatchError, check_agreement
+from eigenfeatures.export.metadata import write_metadata
+from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, checked_request
+from eigenfeatures.export.raw_graph import RawGraph
 
 OPSET = 20
-TOLERANCE = 1e-4
-_PREFIX = "eigenfeatures."
 _LARGEST_FILE = 2**31
-_COMPARED_AT_ONCE = 2
-
-
-class ExportMismatchError(RuntimeError):
-    """The exported graph does not compute what torch computes."""
-
-
-@dataclass(frozen=True)
-class ExportCheck:
-    """Largest absolute difference between ONNX Runtime and torch, over the slices compared."""
-
-    slices: int
-    probabilities: float
-    response: float
-
-
-class _RawToResponse(nn.Module):
-    def __init__(self, model: Model, layer: str, resolution: str) -> None:
-        super().__init__()
-        self.gradient = StandardizedGradient(model.preprocessing)
-        self.network = model.network
-        self.layer, self.resolution = layer, resolution
-
-    def forward(self, slices: Tensor) -> tuple[Tensor, Tensor]:
-        images = self.gradient(slices)
-        if self.resolution == "dense":
-            logits = self.network(images)
-            response = responses(self.network, images, [self.layer], "dense")[self.layer]
-        else:
-            found = responses(self.network, images, [self.layer, "logits"])
-            logits, response = found["logits"], found[self.layer]
-        return torch.softmax(logits, dim=1), response
 
 
 def check_exportable(network: Network) -> None:
@@ -75,15 +40,20 @@ def export_onnx(
     path: Path,
     slices: NDArray[Any],
     *,
-    layer: str,
-    resolution: str,
+    outputs: Sequence[str] = DEFAULT_OUTPUTS,
+    layer: str = "relu2",
+    resolution: str = "pooled",
+    rank: int = 1,
+    any_size: bool = False,
     description: dict[str, Any],
 ) -> ExportCheck:
     """Export a model and verify the file on real slices before it takes its place.
 
-    The graph's input ``slices`` is ``(batch, H, W)`` in the dtype of the stacks;
-    its outputs are ``probabilities`` ``(batch, classes)`` and the response maps
-    under the name of their layer.
+    The graph's input ``slices`` is ``(batch, H, W)`` in the dtype of the stacks, for any
+    batch; all arithmetic is float32, in standard operators of opset `OPSET` that any ONNX
+    Runtime has. It holds no ``Shape``, ``If``, ``Loop`` or ``Scan`` node, which would bar CUDA
+    graphs, save for some ``Shape`` nodes where `any_size` is asked for. Weights
+    that no output needs are left out.
 
     Parameters
     ----------
@@ -93,8 +63,23 @@ def export_onnx(
         The file to make.
     slices
         Raw slices to compare on, ``(k, H, W)``; their dtype becomes the input's.
-    layer, resolution
-        Of the response output.
+    outputs
+        What the graph gives, in this order:
+
+        - ``probabilities``, ``logits``: ``(batch, classes)``.
+        - a response layer as ``relu2``: its maps ``(batch, C, h, w)``.
+        - ``alpha``: the arrays ``alpha_index`` (int64), ``alpha_maximum`` and ``alpha_mean``, each
+          ``(batch,)``, of the pooled `layer`; see `eigenfeatures.kernels.strongest_channel`.
+        - ``eigenfeatures`` ``(batch, rank, h, w)``, ``singular_values`` ``(batch, rank)``, ``gap``
+          (σ₂/σ₁) and ``residual`` ``(batch,)``: see `eigenfeatures.export.svd_layer.SvdLayer`.
+    layer
+        What ``alpha`` and the singular vectors are of.
+    resolution
+        ``pooled`` or ``dense``, of response maps and singular vectors.
+    rank
+        How many singular vectors.
+    any_size
+        Let height and width be free; the classification can't be had then.
     description
         Further metadata, such as the crop: names to anything that JSON holds.
 
@@ -105,24 +90,23 @@ def export_onnx(
     Raises
     ------
     InputError
-        For an unknown layer or resolution.
+        For outputs that the network can't give.
     ExportMismatchError
-        When a difference exceeds `TOLERANCE`; no file is left.
+        When the file computes something else than torch; no file is left.
     """
-    model.network.check_layer(layer)
-    graph = _RawToResponse(model, layer, resolution).eval()
-    inputs = torch.from_numpy(np.ascontiguousarray(slices))
+    request = checked_request(model.network, outputs, layer, resolution, rank, any_size)
+    graph = RawGraph(model, request).eval()
+    inputs = torch.from_numpy(np.ascontiguousarray(slices[:1]))
     with atomic_path(path) as temporary:
-        proto = _to_onnx(graph, inputs[:1], layer)
-        onnx.helper.set_model_props(
-            proto, _metadata(model, slices.dtype.name, layer, resolution, description)
-        )
+        proto = _to_onnx(graph, inputs)
+        write_metadata(proto, model, request, slices.dtype.name, description)
         onnx.checker.check_model(proto, full_check=True)
         onnx.save_model(proto, temporary)
-        return _verify(model, temporary, slices, layer, resolution)
+        return check_agreement(graph, model.preprocessing, temporary, slices)
 
 
-def _to_onnx(graph: _RawToResponse, example: Tensor, layer: str) -> onnx.ModelProto:
+def _to_onnx(graph: RawGraph, example: Tensor) -> onnx.ModelProto:
+    free = {0: "batch", 1: "height", 2: "width"} if graph.request.any_size else {0: "batch"}
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     # It warns of torchvision's operators, which no graph of ours has.
@@ -137,8 +121,8 @@ def _to_onnx(graph: _RawToResponse, example: Tensor, layer: str) -> onnx.ModelPr
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["slices"],
-                output_names=["probabilities", layer],
-                dynamic_shapes=({0: "batch"},),
+                output_names=list(graph.request.arrays),
+                dynamic_shapes=(free,),
                 verbose=False,
             )
     finally:
@@ -146,71 +130,3 @@ def _to_onnx(graph: _RawToResponse, example: Tensor, layer: str) -> onnx.ModelPr
     if program is None:
         raise ExportMismatchError("torch.onnx.export made no program")
     return program.model_proto
-
-
-def _metadata(
-    model: Model, dtype: str, layer: str, resolution: str, description: dict[str, Any]
-) -> dict[str, str]:
-    facts = {
-        "classes": list(model.classes),
-        "preset": model.network.preset,
-        "size": list(model.network.size),
-        "operator": model.preprocessing.operator,
-        "normalise": "slice" if model.preprocessing.mean is None else "dataset",
-        "dtype": dtype,
-        "layer": layer,
-        "resolution": resolution,
-        "training": model.training,
-        "versions": versions(),
-        **description,
-    }
-    return {_PREFIX + name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Read back what `export_onnx` wrote into a file's metadata.
-
-    Raises
-    ------
-    InputError
-        When the file is missing, no ONNX, or not made by this project.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is missing; export a model first")
-    try:
-        proto = onnx.load_model(path, load_external_data=False)
-        found = {
-            p.key.removeprefix(_PREFIX): json.loads(p.value)
-            for p in proto.metadata_props
-            if p.key.startswith(_PREFIX)
-        }
-    except Exception as error:  # protobuf's DecodeError is not public, and a hostile file can raise others
-        raise InputError(f"{path} is not an ONNX file; export the model again") from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer):
-        raise InputError(f"{path} keeps weights outside itself, which is not read; export the model again")
-    if "classes" not in found:
-        raise InputError(f"{path} was not exported by eigenfeatures: it names no classes")
-    return found
-
-
-def _verify(model: Model, path: Path, slices: NDArray[Any], layer: str, resolution: str) -> ExportCheck:
-    """Compare with what the network was trained on: the kernels' preprocessing, then torch."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    largest = [0.0, 0.0]
-    for start in range(0, len(slices), _COMPARED_AT_ONCE):
-        block = slices[start : start + _COMPARED_AT_ONCE]
-        images = torch.from_numpy(model.preprocessing(block))[:, None]
-        with torch.inference_mode():
-            probabilities = torch.softmax(model.network(images), dim=1)
-            response = responses(model.network, images, [layer], resolution)[layer]
-        found = session.run(None, {"slices": block})
-        for position, (ours, theirs) in enumerate(zip(found, (probabilities, response), strict=True)):
-            difference = float(np.abs(ours - theirs.numpy()).max())
-            largest[position] = max(largest[position], difference if np.isfinite(difference) else np.inf)
-    check = ExportCheck(len(slices), *largest)
-    if max(largest) > TOLERANCE:
-        raise ExportMismatchError(
-            f"the exported graph differs from torch by {check.probabilities:.1e} in the probabilities and "
-            f"{check.response:.1e} in the response maps, and {TOLERANCE:.0e} is allowed; no file was written"
-        )
-    return check

@@ -77,6 +77,8 @@ def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
 def _text(value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, dict):
+        return "\n".join(f"{name} {_text(inner)}" for name, inner in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -2,19 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eigenfeatures.eigen.files import write_text
 from eigenfeatures.eigen.model_file import load_model
 from eigenfeatures.eigen.phantom import EPOXY_LIKE, TEN_PERCENT_APART, make_phantom
-from eigenfeatures.eigen.samples import open_samples
 from eigenfeatures.eigen.split import VALIDATION
 from eigenfeatures.export.features import features_step
-from eigenfeatures.export.metrics import classification_metrics
 from eigenfeatures.export.report import report_step
 from eigenfeatures.export.run_folder import RunFolder, check_empty
 from eigenfeatures.export.settings import Settings
@@ -23,12 +19,10 @@ from eigenfeatures.export.steps import (
     Talk,
     export_step,
     infer_step,
-    predict,
-    slice_columns,
     start,
     train_step,
 )
-from eigenfeatures.export.tables import numbers, read_table, write_table
+from eigenfeatures.export.tables import numbers, read_table
 
 
 def complete_run(samples: Path, out: Path, settings: Settings, resume: bool, talk: Talk) -> RunFolder:
@@ -53,10 +47,7 @@ def _finish(run: Run, talk: Talk) -> None:
     model = load_model(folder.path)
     if not folder.onnx.is_file():
         check = export_step(folder, run.samples, model)
-        talk.say(
-            f"model.onnx agrees with torch to {max(check.probabilities, check.response):.1e} "
-            f"on {check.slices} slices"
-        )
+        talk.say(f"model.onnx agrees with torch to {check.largest:.1e} on {check.slices} slices")
     if not folder.metrics.is_file():
         infer_step(folder, run.samples, talk)
     if "residual" not in read_table(folder.slices):
@@ -86,38 +77,6 @@ def synthesise(folder: Path, slices: int, size: int, hard: bool, seed: int, talk
     materials = TEN_PERCENT_APART if hard else EPOXY_LIKE
     make_phantom(folder, materials, slices=slices, size=size, seed=seed, track=talk.track)
     return {"samples": str(folder), "slices": slices * len(materials)}
-
-
-def infer_others(
-    run: Path, samples_folder: Path, out: Path, device: str | None, talk: Talk
-) -> dict[str, Any]:
-    """Classify stacks that the model was not trained on, with the crop of its run.
-
-    Returns
-    -------
-    dict
-        The accuracy, since the folders' names say what the slices are.
-
-    Raises
-    ------
-    InputError
-        When the stacks have other classes or sizes than the model, or `out` is in use.
-    """
-    check_empty(out)
-    folder = RunFolder.open(run)
-    if device is not None:
-        folder = replace(folder, settings=replace(folder.settings, device=device))
-    with open_samples(samples_folder, size=folder.settings.size, regions=folder.settings.regions) as samples:
-        predicted, columns = predict(folder, samples, talk)
-        table = {**slice_columns(samples), **columns}
-        metrics = classification_metrics(samples.label, predicted, samples.classes)
-    write_table(out / "predictions.csv", table)
-    write_text(out / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-    return {
-        "predictions": str(out / "predictions.csv"),
-        "slices": metrics["slices"],
-        "accuracy": metrics["accuracy"],
-    }
 
 
 def summary(folder: RunFolder) -> dict[str, Any]:

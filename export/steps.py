@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -27,9 +27,11 @@ from eigenfeatures.eigen.progress import Track
 from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.eigen.split import GUARD, TRAIN, VALIDATION, split_slices
 from eigenfeatures.eigen.training import TrainingStep, check_batch_size, train
+from eigenfeatures.export.agreement import ExportCheck
 from eigenfeatures.export.inference import Classifier, classify, runtime_device
 from eigenfeatures.export.metrics import classification_metrics
-from eigenfeatures.export.onnx_model import ExportCheck, check_exportable, export_onnx
+from eigenfeatures.export.onnx_model import check_exportable, export_onnx
+from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, largest_rank
 from eigenfeatures.export.run_folder import (
     RunFolder,
     check_outside,
@@ -228,16 +230,31 @@ def train_step(run: Run, talk: Talk) -> None:
     run.folder.checkpoint.unlink(missing_ok=True)
 
 
-def export_step(folder: RunFolder, samples: SampleSet, model: Model) -> ExportCheck:
-    """Write ``model.onnx`` and compare it with torch on slices spread over the stacks."""
+def export_step(
+    folder: RunFolder,
+    samples: SampleSet,
+    model: Model,
+    *,
+    outputs: Sequence[str] = DEFAULT_OUTPUTS,
+    any_size: bool = False,
+    path: Path | None = None,
+) -> ExportCheck:
+    """Write ``model.onnx``, or another file, and compare it with torch on slices spread over the stacks.
+
+    Its singular vectors are as many as the settings say, or as the response maps have if that is less.
+    """
+    settings = folder.settings
     compared = np.unique(np.linspace(0, len(samples) - 1, _COMPARED_SLICES).astype(np.int64))
-    description = {"crop": {"size": folder.settings.size, "roi": folder.settings.roi}}
+    description = {"crop": {"size": settings.size, "roi": settings.roi}, "precision": "float32"}
     return export_onnx(
         model,
-        folder.onnx,
+        path or folder.onnx,
         samples.read(compared),
-        layer=folder.settings.layer,
-        resolution=folder.settings.resolution,
+        outputs=outputs,
+        layer=settings.layer,
+        resolution=settings.resolution,
+        rank=min(settings.rank, largest_rank(model.network, settings.layer, settings.resolution)),
+        any_size=any_size,
         description=description,
     )
 

@@ -20,7 +20,7 @@ def write_table(path: Path, columns: Columns) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
+    writer.writerows([format_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
     write_text(path, text.getvalue())
 
 
@@ -49,7 +49,8 @@ def numbers(cells: Sequence[str]) -> NDArray[np.float64]:
     return np.array([float(cell) if cell else np.nan for cell in cells])
 
 
-def _cell(value: Any) -> str:
+def format_cell(value: Any) -> str:
+    """Write a value to nine digits, which tells float32 values apart; None and NaN are empty."""
     if value is None:
         return ""
     if isinstance(value, float | np.floating):

@@ -14,7 +14,7 @@ import numpy as np
 
 from eigenfeatures.export import cli
 
-COMMANDS = ("run", "stats", "train", "export", "infer", "features", "report", "demo", "phantom")
+COMMANDS = ("run", "stats", "train", "export", "model-info", "infer", "features", "report", "demo", "phantom")
 ON_A_RUN = ("export", "infer", "features", "report")
 
 # Options of a run that takes seconds; `conftest.quick_settings` says the same in Python.

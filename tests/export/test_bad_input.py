@@ -189,7 +189,7 @@ def test_cuda_without_a_gpu_is_refused_and_never_replaced_by_the_cpu(stacks, tmp
         (["runn"], "No such command 'runn'"),
         (["run"], "Missing argument 'samples'"),
         (["run", "samples"], "Missing option '--out'"),
-        (["infer"], "Missing argument 'run'"),
+        (["infer"], "Missing argument 'model'"),
         (["--colour"], "No such option: --colour"),
         (["demo", "--slices", "3"], "'--slices'.* 10"),
         (["demo", "--size", "3"], "'--size'.* 32"),

@@ -18,7 +18,7 @@ from commands import COMMANDS, ENVIRONMENT, ON_A_RUN, QUICK, assert_refused, cal
 from conftest import quick_settings
 
 from eigenfeatures.eigen.model_file import load_model, save_model
-from eigenfeatures.export import cli, onnx_model, pipeline
+from eigenfeatures.export import agreement, cli, pipeline
 from eigenfeatures.export.tables import read_table
 
 
@@ -183,11 +183,49 @@ def test_an_export_that_differs_from_torch_fails_and_leaves_the_old_model(
     finished_run, tmp_path, monkeypatch
 ):
     run = shutil.copytree(finished_run, tmp_path / "run")
-    monkeypatch.setattr(onnx_model, "TOLERANCE", 0.0)
+    monkeypatch.setattr(agreement, "TOLERANCE", 0.0)
     answer = call("export", run)
     assert_refused(answer, "differs from torch by .* no file was written", code=1)
     assert (run / "model.onnx").read_bytes() == (finished_run / "model.onnx").read_bytes()
     assert [path.name for path in run.rglob(".*")] == []
+
+
+def test_export_makes_the_graph_that_was_asked_for_and_model_info_reads_it(finished_run, tmp_path):
+    out = tmp_path / "made" / "features.onnx"
+    options = ("--outputs", "relu1, eigenfeatures", "--layer", "relu1", "--rank", "1", "--any-size")
+    facts = parsed(call("export", finished_run, *options, "--out", out, "--json"))
+    assert facts["model"] == str(out)
+    assert facts["slices_compared"] == 8
+    assert 0 < facts["largest_difference_of_eigenfeatures"] <= 1e-4
+    info = parsed(call("model-info", out, "--json"))
+    assert info["outputs"] == ["relu1", "eigenfeatures"]
+    assert (info["layer"], info["rank"], info["any_size"]) == ("relu1", 1, True)
+    assert list(info["arrays"]) == ["relu1", "eigenfeatures"]
+    text = call("model-info", out).output
+    assert re.search(r"layer\W+relu1\b", text)
+    assert info["weights_sha256"] in "".join(re.split(r"\W+", text)), "folded, not cut"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--outputs", "eigenfaces"), "output 'eigenfaces' is unknown; choose among probabilities"),
+        (("--outputs", "gap,probabilities", "--any-size"), "'probabilities' needs slices of the size"),
+        (("--resolution", "fine"), "resolution 'fine' is unknown"),
+        (("--rank", "0"), "--rank is 0; give at least 1"),
+    ],
+)
+def test_an_export_that_can_not_be_had_is_refused(finished_run, tmp_path, options, reason):
+    assert_refused(call("export", finished_run, *options, "--out", tmp_path / "m.onnx"), reason)
+    assert not list(tmp_path.iterdir())
+
+
+def test_model_info_refuses_what_is_no_model_of_ours(finished_run, tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes((finished_run / "model.onnx").read_bytes()[:5000])
+    assert_refused(call("model-info", broken), r"broken\.onnx is not an ONNX file")
+    assert_refused(call("model-info", tmp_path / "none.onnx"), r"none\.onnx is missing")
+    assert_refused(call("model-info", finished_run), "is missing; export a model first")
 
 
 def test_an_interrupt_is_one_line_and_exit_code_1(stacks, tmp_path, monkeypatch):

@@ -1,16 +1,13 @@
 """Folders of runs are made, continued, refused and left alone as they should be."""
 
-import json
 import shutil
 
-import numpy as np
 import pytest
 import tifffile
-from commands import ON_A_RUN, QUICK, assert_refused, call, parsed
+from commands import ON_A_RUN, QUICK, assert_refused, call
 
 from eigenfeatures.eigen.phantom import make_phantom
 from eigenfeatures.export import pipeline
-from eigenfeatures.export.tables import read_table
 
 
 @pytest.fixture(scope="module")
@@ -159,54 +156,9 @@ def test_stacks_that_changed_after_the_run_are_refused(command, stacks, finished
 
 
 def test_samples_and_out_go_together(stacks, finished_run, tmp_path):
-    assert_refused(call("infer", finished_run, stacks), "SAMPLES and --out go together")
-    assert_refused(call("infer", finished_run, "--out", tmp_path / "out"), "SAMPLES and --out go together")
+    assert_refused(call("infer", finished_run, stacks), "STACKS and --out go together")
+    assert_refused(call("infer", finished_run, "--out", tmp_path / "out"), "STACKS and --out go together")
     assert not (tmp_path / "out").exists()
-
-
-def _renamed(root):
-    (root / "sample4.tif").rename(root / "steel.tif")
-
-
-def _fewer(root):
-    (root / "sample4.tif").unlink()
-
-
-def _rewritten(change):
-    def rewrite(root):
-        for path in root.glob("*.tif"):
-            tifffile.imwrite(path, change(tifffile.imread(path)), imagej=True)
-
-    return rewrite
-
-
-OTHER_STACKS = {
-    "other classes": (_renamed, "holds the samples .*steel, but the model was made for .*sample4"),
-    "fewer classes": (_fewer, "sample3, but the model was made for .*sample4"),
-    "other size": (_rewritten(lambda a: a[:, :36]), "36×40 pixels, but the model was made for 40×40"),
-    "other dtype": (_rewritten(lambda a: a.astype(np.uint16)), "uint16 slices, but the model takes uint8"),
-}
-
-
-@pytest.mark.parametrize("what", OTHER_STACKS)
-def test_stacks_that_do_not_suit_the_model_are_refused(what, stacks, finished_run, tmp_path):
-    change, reason = OTHER_STACKS[what]
-    change(shutil.copytree(stacks, tmp_path / "samples"))
-    answer = call("infer", finished_run, tmp_path / "samples", "--out", tmp_path / "out")
-    assert_refused(answer, rf"samples .*{reason}")
-    assert not (tmp_path / "out").exists()
-
-
-def test_other_stacks_are_classified_as_the_runs_own(stacks, finished_run, tmp_path):
-    """The same slices under another path get the very answers of the run."""
-    shutil.copytree(stacks, tmp_path / "samples")
-    answer = call("infer", finished_run, tmp_path / "samples", "--out", tmp_path / "out", "--json")
-    ours, theirs = read_table(finished_run / "slices.csv"), read_table(tmp_path / "out" / "predictions.csv")
-    assert list(theirs) == ["sample", "specimen", "slice", "predicted", "probability"]
-    assert all(theirs[column] == ours[column] for column in theirs)
-    right = np.mean(np.array(ours["sample"]) == np.array(ours["predicted"]))
-    assert parsed(answer)["accuracy"] == pytest.approx(right)
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["accuracy"] == pytest.approx(right)
 
 
 def test_runs_on_other_samples_are_not_compared(finished_run, tmp_path):

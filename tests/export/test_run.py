@@ -162,14 +162,20 @@ def test_the_model_is_safetensors_and_json(finished_run, model):
         np.testing.assert_array_equal(stored[name], tensor.numpy())
 
 
-def test_the_onnx_model_goes_from_raw_slices_to_probabilities_and_responses(finished_run, raw, model):
+def test_the_onnx_model_goes_from_raw_slices_to_probabilities_and_eigenfeatures(finished_run, raw, model):
     """In one file, without torch or this project: what another program would do with it."""
     session = onnxruntime.InferenceSession(finished_run / "model.onnx", providers=["CPUExecutionProvider"])
-    found, maps = session.run(["probabilities", "relu2"], {"slices": raw[list(CHECKED)]})
-    for index, chances, response in zip(CHECKED, found, maps, strict=True):
+    names = ["probabilities", "alpha_index", "eigenfeatures", "singular_values", "residual"]
+    found = session.run(names, {"slices": raw[list(CHECKED)]})
+    for index, chances, channel, vectors, values, residual in zip(CHECKED, *found, strict=True):
         expected = outputs(model, raw[index])
         np.testing.assert_allclose(chances, probabilities(expected["logits"]), atol=1e-4)
-        np.testing.assert_allclose(response, expected["relu2"], atol=1e-4)
+        maps = expected["relu2"].reshape(len(expected["relu2"]), -1)
+        assert channel == maps.max(axis=1).argmax()
+        _, s, u = np.linalg.svd(maps.astype(np.float64), full_matrices=False)
+        np.testing.assert_allclose(values, s[:2], rtol=1e-4)
+        assert_sines_small(vectors[0], u[0] * np.sign(u[0].sum()))
+        assert residual <= 1e-5
         assert float(rows(finished_run)[index]["probability"]) == pytest.approx(chances.max(), abs=1e-6)
     metadata = session.get_modelmeta().custom_metadata_map
     facts = {key.removeprefix("eigenfeatures."): json.loads(value) for key, value in metadata.items()}

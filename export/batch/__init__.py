@@ -1,0 +1,1 @@
+"""Batch inference: a model over stacks larger than memory, in blocks, restartable."""

@@ -1,0 +1,118 @@
+"""Batch inference from Python: blocks of results, one after the other."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.stacks import Stack
+from eigenfeatures.export.batch.clock import Clock
+from eigenfeatures.export.batch.engine import Engine, open_engine
+from eigenfeatures.export.batch.job import choose_plan, probe, run_blocks
+from eigenfeatures.export.batch.plan import BlockPlan
+from eigenfeatures.export.batch.source import Reading, Source, open_any, source_of
+
+
+@dataclass(frozen=True)
+class Block:
+    """Results of consecutive slices.
+
+    Attributes
+    ----------
+    first : int
+        How many slices came before.
+    indices : ndarray of int64, shape (n,)
+        The slices' numbers in the stack.
+    arrays : dict
+        Statistics (``mean``, ``deviation``, ``mean_gradient``, ``total_variation``) and the
+        outputs by name, each ``(n, …)``.
+    """
+
+    first: int
+    indices: NDArray[Any]
+    arrays: dict[str, NDArray[Any]]
+
+
+def infer(
+    model: str | Path,
+    stack: str | Path | Stack,
+    *,
+    outputs: Sequence[str] | None = None,
+    batch: int | None = None,
+    device: str = "auto",
+    engine: str = "auto",
+    max_memory: str | None = None,
+    reading: Reading | None = None,
+) -> Iterator[Block]:
+    """Run a model over a stack of any length, block by block.
+
+    Reading, statistics and the network work ahead in threads while a block is looked at.
+
+    Parameters
+    ----------
+    model
+        An exported ``.onnx`` file, or the folder of a run.
+    stack
+        A path, or a stack that is open and stays so.
+    outputs
+        Names of the model's outputs; by default all but response maps.
+    batch
+        Slices that the engine gets at once.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    engine
+        ``auto``, ``ort-cpu``, ``ort-cuda`` or ``torch``.
+    max_memory
+        What the process may hold, such as ``"4GB"``; by default half of what is free.
+    reading
+        Axis, step and region; by default whole slices, all of them.
+
+    Returns
+    -------
+    iterator of Block
+        In the order of the slices. Closing it stops the threads.
+
+    Raises
+    ------
+    InputError
+        At once when model and stack can't be used; while iterating when a slice can't be read.
+
+    Examples
+    --------
+    ::
+
+        for block in export.infer("run1", "scan.tif", outputs=["probabilities", "eigenfeatures"]):
+            labels = block.arrays["probabilities"].argmax(1)
+    """
+    clock = Clock()
+    opened = open_engine(Path(model), outputs, engine, device, clock)
+    chosen = reading or Reading()
+    given = isinstance(stack, Stack)
+    found = stack if isinstance(stack, Stack) else open_any(Path(stack), chosen)
+    try:
+        source = source_of(found, chosen, opened.facts)
+        plan = choose_plan(opened, probe(opened, source).demand, batch, max_memory)
+    except BaseException:
+        opened.close()
+        if not given:
+            found.close()
+        raise
+    return _blocks(opened, source, plan, clock, given)
+
+
+def _blocks(engine: Engine, source: Source, plan: BlockPlan, clock: Clock, given: bool) -> Iterator[Block]:
+    parts = plan.parts([len(source.indices)])
+    try:
+        with closing(run_blocks(engine, [source], parts, plan.batch, clock, lambda _: None)) as results:
+            for work in results:
+                numbers = work.arrays.pop("slice")
+                yield Block(work.part.first, numbers, work.arrays)
+                del work
+        source.check_unchanged()
+    finally:
+        engine.close()
+        if not given:
+            source.stack.close()

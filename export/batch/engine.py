@@ -1,0 +1,148 @@
+"""What runs a model on a few slices: one interface, whatever library and device is behind it."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.device import DEVICES
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.export.batch.clock import Clock
+from eigenfeatures.export.batch.facts import ModelFacts
+
+ENGINES = ("auto", "ort-cpu", "ort-cuda", "torch")
+
+MODEL_FILE = "model.onnx"
+
+
+class DeviceMemoryError(RuntimeError):
+    """The device has too little memory for a batch; a smaller one may fit."""
+
+
+class NoDeviceError(InputError):
+    """An engine finds no GPU here; another engine may."""
+
+
+class Engine(Protocol):
+    """A model that is ready to run.
+
+    Attributes
+    ----------
+    name : str
+        ``ort-cpu``, ``ort-cuda``, ``torch-cpu`` or ``torch-cuda``.
+    reason : str
+        Why it is this one, for people.
+    outputs : tuple of str
+        The names of the arrays that it gives.
+    facts : ModelFacts
+        Of the model.
+    """
+
+    name: str
+    reason: str
+    outputs: tuple[str, ...]
+    facts: ModelFacts
+
+    def __call__(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run the model on raw slices ``(batch, H, W)``.
+
+        Returns
+        -------
+        dict
+            Each of `outputs` as an array ``(batch, …)`` on the host.
+
+        Raises
+        ------
+        DeviceMemoryError
+            When the device has too little memory for so many slices.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back the model's memory."""
+        ...
+
+
+def open_engine(
+    model: Path,
+    outputs: Sequence[str] | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    clock: Clock | None = None,
+) -> Engine:
+    """Open a model with the engine that was named, or with the best that is there.
+
+    ``auto`` prefers a GPU that is proven by a session or a device on it; only ``auto`` for
+    both may end on the CPU, and `Engine.reason` then says why.
+
+    Parameters
+    ----------
+    model
+        An exported ``.onnx``, or the folder of a run.
+    outputs
+        Which arrays; ``alpha`` stands for its three. By default all but response maps.
+    engine
+        One of `ENGINES`.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    clock
+        Measures the parts of the engine's work.
+
+    Raises
+    ------
+    InputError
+        When the model can't be read, does not give an output, or what was asked for is not there.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine '{engine}' is unknown; choose one of {', '.join(ENGINES)}")
+    if device not in DEVICES:
+        raise InputError(f"device '{device}' is unknown; choose one of {', '.join(DEVICES)}")
+    if (engine, device) in (("ort-cpu", "cuda"), ("ort-cuda", "cpu")):
+        raise InputError(f"--engine {engine} and --device {device} contradict each other; leave one out")
+    if not model.exists():
+        raise InputError(f"{model} is missing; give an exported .onnx or the folder of a run")
+    openers = _openers(model, outputs, clock or Clock())
+    refusals: list[str] = []
+    for name in _candidates(model, engine, device):
+        try:
+            opened = openers[name]()
+        except NoDeviceError as error:
+            refusals.append(str(error))
+        else:
+            opened.reason = "; ".join(refusals) or "the first choice"
+            return opened
+    raise InputError(f"no GPU can be used: {'; '.join(refusals)}; use --device cpu")
+
+
+def _candidates(model: Path, engine: str, device: str) -> list[str]:
+    """Return what to try, in this order."""
+    if engine == "torch":
+        return {"cpu": ["torch-cpu"], "cuda": ["torch-cuda"], "auto": ["torch-cuda", "torch-cpu"]}[device]
+    if engine != "auto":
+        return [engine]
+    is_run = model.is_dir()
+    exported = not is_run or (model / MODEL_FILE).is_file()
+    names = ["ort-cuda"] * exported + ["torch-cuda"] * is_run if device != "cpu" else []
+    return [*names, "ort-cpu" if exported else "torch-cpu"] if device != "cuda" else names
+
+
+def _openers(model: Path, outputs: Sequence[str] | None, clock: Clock) -> dict[str, Callable[[], Engine]]:
+    def ort(device: str) -> Engine:
+        from eigenfeatures.export.batch.ort_engine import OrtEngine
+
+        return OrtEngine(model / MODEL_FILE if model.is_dir() else model, outputs, device, clock)
+
+    def torch(device: str) -> Engine:
+        from eigenfeatures.export.batch.torch_engine import TorchEngine
+
+        if not model.is_dir():
+            raise InputError(f"{model} is one file, and --engine torch needs the folder of a run")
+        return TorchEngine(model, outputs, device, clock)
+
+    return {
+        f"{name}-{device}": partial(opener, device)
+        for name, opener in (("ort", ort), ("torch", torch))
+        for device in ("cpu", "cuda")
+    }

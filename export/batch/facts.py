@@ -1,0 +1,70 @@
+"""What batch inference must know of a model, whichever engine runs it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.network import build_network
+from eigenfeatures.eigen.responses import stride_of
+from eigenfeatures.kernels import Operator
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model as its file describes it.
+
+    Attributes
+    ----------
+    file : Path
+        What was opened.
+    sha256 : str
+        Of that file.
+    classes : tuple of str
+        In the order of the probabilities.
+    size : (int, int) or None
+        Height and width of the slices; None for a model that takes any.
+    dtype : numpy.dtype or None
+        Of the slices; None for an engine that takes any.
+    operator : str
+        Of the gradient, for the statistics.
+    preset, layer, resolution : str
+        Of the network and of the layer that is decomposed.
+    crop : int or None
+        Side of the square at the centre that the training cut from every slice.
+    """
+
+    file: Path
+    sha256: str
+    classes: tuple[str, ...]
+    size: tuple[int, int] | None
+    dtype: np.dtype[Any] | None
+    operator: Operator
+    preset: str
+    layer: str
+    resolution: str
+    crop: int | None = None
+
+    def stride(self, output: str) -> int:
+        """Return how many pixels of the slice lie between two pixels of an output's maps."""
+        if self.resolution == "dense":
+            return 1
+        with torch.device("meta"):
+            network = build_network(self.preset, max(2, len(self.classes)), self.size or (512, 512))
+        return stride_of(network, self.layer if output == "eigenfeatures" else output)
+
+    def check_slices(self, where: str, height: int, width: int, dtype: np.dtype[Any]) -> None:
+        """Raise `InputError` unless the model takes such slices."""
+        if self.size is not None and (height, width) != self.size:
+            raise InputError(
+                f"{where} gives slices of {height}×{width} pixels, but the model was made for "
+                f"{self.size[0]}×{self.size[1]}; cut that size with --roi top,left,height,width"
+            )
+        if self.dtype is not None and dtype != self.dtype:
+            raise InputError(
+                f"{where} holds {dtype.name} slices, but the model takes {self.dtype.name}; "
+                "convert the stack, with the scaling that the training data had"
+            )

@@ -1,0 +1,191 @@
+"""The folder of a job: what it was made from, and the blocks that are done.
+
+``infer.json`` says what the job is. Each finished block is one file in ``blocks/``, which
+appears whole, and then one line in ``journal.txt``: a block without its line is done again.
+"""
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.files import atomic_path, sha256, write_text
+from eigenfeatures.export.run_folder import check_empty
+
+_FORMAT = 1
+
+
+class JobFolder:
+    """Where the results of a job are, as far as it has come.
+
+    Parameters
+    ----------
+    path
+        The folder, which `open_folder` has made.
+    record
+        What ``infer.json`` holds.
+    """
+
+    def __init__(self, path: Path, record: Mapping[str, Any]) -> None:
+        self.path, self.record = path, record
+        self._done = self._read_journal()
+
+    @property
+    def table(self) -> Path:
+        """``slices.csv``: there when the job is finished."""
+        return self.path / "slices.csv"
+
+    @property
+    def done(self) -> frozenset[int]:
+        """The numbers of the blocks that are done."""
+        return frozenset(self._done)
+
+    def commit(self, number: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write a block and note in the journal that it is done."""
+        with writing(self.path):
+            file = self._block(number)
+            with atomic_path(file) as temporary, temporary.open("xb") as stream:
+                np.savez(stream, **dict(arrays))  # type: ignore[arg-type]
+            with self._journal.open("a", encoding="ascii") as journal:
+                journal.write(f"{number} {sha256(file)}\n")
+        self._done.add(number)
+
+    def load(self, number: int) -> dict[str, NDArray[Any]]:
+        """Read a block back."""
+        with np.load(self._block(number), allow_pickle=False) as block:
+            return dict(block)
+
+    def finish(self) -> None:
+        """Remove what only an unfinished job needs, once ``slices.csv`` is there."""
+        shutil.rmtree(self.path / "blocks", ignore_errors=True)
+        self._journal.unlink(missing_ok=True)
+
+    @property
+    def _journal(self) -> Path:
+        return self.path / "journal.txt"
+
+    def _block(self, number: int) -> Path:
+        return self.path / "blocks" / f"{number:08d}.npz"
+
+    def _read_journal(self) -> set[int]:
+        """Return the blocks that are there as the journal says; drop a line that a kill cut short."""
+        lines = self._journal.read_text("ascii").splitlines() if self._journal.is_file() else []
+        kept = [line for line in lines if self._is_there(line)]
+        if len(kept) < len(lines):
+            write_text(self._journal, "".join(f"{line}\n" for line in kept))
+        return {int(line.split()[0]) for line in kept}
+
+    def _is_there(self, line: str) -> bool:
+        number, _, digest = line.partition(" ")
+        if not number.isdigit():
+            return False
+        file = self._block(int(number))
+        return file.is_file() and sha256(file) == digest
+
+
+def open_folder(path: Path, record: Mapping[str, Any], resume: bool) -> JobFolder:
+    """Make the folder of a job, or go on with the one that is there.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    record
+        What the job is: sections of names and values that JSON holds. Those of ``plan`` and
+        ``versions`` are taken from the folder when it is resumed.
+    resume
+        Whether a folder that holds this very job may be used.
+
+    Raises
+    ------
+    InputError
+        When it holds anything else, or a job whose model, stacks or settings differ.
+    """
+    before = read_record(path) if resume else None
+    if before is None:
+        check_vacant(path)
+        record = {"format": _FORMAT, **record}
+        with writing(path):
+            write_text(path / "infer.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return JobFolder(path, record)
+    _check_same(path, before, record)
+    _remove_leftovers(path)
+    return JobFolder(path, before)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return what ``infer.json`` in a folder holds, None where there is none."""
+    file = path / "infer.json"
+    if not file.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if record["format"] != _FORMAT:
+            raise InputError(f"{file} has format {record['format']}, and this version reads {_FORMAT}")
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{file} is not the record of a job; choose another folder for --out") from error
+    return record
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full disk and an unwritable folder into one line.
+
+    Raises
+    ------
+    InputError
+        What is written counts as not done.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{path}: no space is left; free some and go on with --resume, or use another --out"
+            ) from error
+        raise InputError(f"{path} can't be written ({error.strerror or error}); check the folder") from error
+
+
+def check_vacant(path: Path) -> None:
+    """Raise `InputError` unless a folder is empty or not there yet."""
+    if (path / "infer.json").is_file():
+        raise InputError(f"{path} holds another job; add --resume to continue it, or choose another folder")
+    check_empty(path)
+
+
+def _check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for section in ("settings", "model", "stacks"):
+        old, new = _flat(before.get(section)), _flat(now[section])
+        for name in {**old, **new}:
+            if old.get(name) != new.get(name):
+                difference = f"with {name} = {old.get(name)}, and now it is {new.get(name)}"
+                if section != "settings":
+                    difference = f"from another {section.removesuffix('s')} ({name} differs)"
+                raise InputError(
+                    f"{path} was made {difference}; resume with the same model, stacks and settings "
+                    "or choose another folder for --out"
+                )
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Return what nested dictionaries hold by dotted names, as JSON would give it back."""
+    if isinstance(value, dict):
+        parts = [_flat(inner, f"{name}.{key}".lstrip(".")) for key, inner in value.items()]
+        return {key: inner for part in parts for key, inner in part.items()}
+    return {name: json.loads(json.dumps(value))}
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what a killed job was writing: files of `atomic_path`, and zarr's."""
+    for file in path.rglob("*"):
+        if file.name.startswith(".") or file.suffix == ".partial":
+            file.unlink()

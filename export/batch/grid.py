@@ -1,0 +1,42 @@
+"""Where the pixels of a volume of maps lie in the volume that was scanned."""
+
+from dataclasses import dataclass
+
+from eigenfeatures.export.batch.source import Source
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid along z, y and x.
+
+    Attributes
+    ----------
+    scale
+        Distance of its pixels.
+    origin
+        Position of its first pixel.
+    known
+        Whether lengths are in micrometres, or in voxels since the stack states no size.
+    """
+
+    scale: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    known: bool
+
+    def coarser(self, factor: int) -> "Grid":
+        """Return the grid whose pixels are means of ``factor`` × ``factor`` pixels of a slice."""
+        z, y, x = self.scale
+        shift = (factor - 1) / 2
+        origin = (self.origin[0], self.origin[1] + shift * y, self.origin[2] + shift * x)
+        return Grid((z, y * factor, x * factor), origin, self.known)
+
+
+def grid_of(source: Source, stride: int) -> Grid:
+    """Return the grid of maps that have one pixel for `stride` × `stride` pixels of a slice.
+
+    A pooled map's pixel lies at the centre of those that it stands for.
+    """
+    voxel = source.voxel_size
+    z, y, x = (1.0, 1.0, 1.0) if voxel is None else (voxel.z, voxel.y, voxel.x)
+    top, left = (source.region.top, source.region.left) if source.region else (0, 0)
+    return Grid((z, y, x), (0.0, top * y, left * x), voxel is not None).coarser(stride)

@@ -1,0 +1,143 @@
+"""A model on stacks, made ready: which slices, how large a block, and the stages between them."""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.memory import available_memory
+from eigenfeatures.export.batch.batches import Batches
+from eigenfeatures.export.batch.clock import Clock
+from eigenfeatures.export.batch.engine import Engine
+from eigenfeatures.export.batch.plan import BlockPlan, Demand, Part, parse_bytes, plan_blocks, working_set
+from eigenfeatures.export.batch.source import Source
+from eigenfeatures.export.batch.stages import Stage, run_stages
+from eigenfeatures.export.batch.table import statistics_columns
+from eigenfeatures.kernels import slice_statistics
+
+# Slices that an engine gets at once, by the end of its name.
+_BATCH = {"cpu": 4, "cuda": 32}
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass
+class Work:
+    """A block on its way through the stages.
+
+    Attributes
+    ----------
+    part : Part
+        Which slices.
+    slices : ndarray
+        Raw, ``(n, H, W)``; empty once the engine has seen them.
+    arrays : dict
+        What is known of each slice: ``slice`` (its number in the stack), statistics, and the
+        engine's outputs, each ``(n, …)``.
+    """
+
+    part: Part
+    slices: NDArray[Any]
+    arrays: Arrays
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one slice told before the work began.
+
+    Attributes
+    ----------
+    demand : Demand
+        Of memory.
+    outputs : dict
+        What the engine gave for it, each ``(1, …)``.
+    """
+
+    demand: Demand
+    outputs: Arrays
+
+
+def probe(engine: Engine, source: Source) -> Probe:
+    """Run one slice, which compiles and warms up all that is needed, and measure what a second one takes."""
+    slices = source.read(0, 1)
+    statistics = slice_statistics(slices, engine.facts.operator)
+    run = Batches(engine, 2, lambda _: None)
+    outputs = run(slices)
+    resident = psutil.Process().memory_info().rss
+    # Of two at once: a runtime that keeps its buffers has those of the first slice already.
+    working = working_set(lambda: run(np.concatenate([slices, slices])))
+    results = sum(array.nbytes for array in (*outputs.values(), *statistics))
+    return Probe(Demand(slices.nbytes, results, max(working, slices.nbytes + results), resident), outputs)
+
+
+def choose_plan(engine: Engine, demand: Demand, batch: int | None, max_memory: str | None) -> BlockPlan:
+    """Choose batch and block for an engine; by default within half of what is free.
+
+    Raises
+    ------
+    InputError
+        When `max_memory` is no size, or too small.
+    """
+    if max_memory is None:
+        limit = demand.resident + available_memory(torch.device("cpu")) // 2
+    else:
+        limit = parse_bytes(max_memory)
+    preferred = _BATCH[engine.name.rpartition("-")[2]]
+    return plan_blocks(demand, limit, batch or preferred, fixed=batch is not None)
+
+
+def run_blocks(
+    engine: Engine,
+    sources: Sequence[Source],
+    parts: Iterable[Part],
+    batch: int,
+    clock: Clock,
+    say: Callable[[str], None],
+    *further: Stage,
+) -> Generator[Any, None, None]:
+    """Read, prepare and infer blocks, each in a thread, and yield them in order.
+
+    Parameters
+    ----------
+    engine
+        The model.
+    sources
+        The stacks.
+    parts
+        The blocks.
+    batch
+        Slices that the engine gets at once.
+    clock
+        Measures the stages.
+    say
+        Tells a person what happens.
+    further
+        Stages behind, such as writing; they get a `Work`.
+
+    Yields
+    ------
+    Work
+        Or what the last of the further stages gives.
+    """
+    run = Batches(engine, batch, say)
+
+    def read(part: Part) -> Work:
+        source = sources[part.stack]
+        numbers = source.indices[part.first : part.first + part.length]
+        return Work(part, source.read(part.first, part.length), {"slice": numbers})
+
+    def prepare(work: Work) -> Work:
+        work.arrays |= statistics_columns(slice_statistics(work.slices, engine.facts.operator))
+        return work
+
+    def infer(work: Work) -> Work:
+        work.arrays |= run(work.slices)
+        work.slices = work.slices[:0].copy()
+        return work
+
+    stages = (Stage("read", read), Stage("prepare", prepare), Stage("infer", infer), *further)
+    return run_stages(parts, stages, clock)

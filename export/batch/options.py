@@ -1,0 +1,94 @@
+"""How a job is done, and how a person says so."""
+
+from dataclasses import dataclass, field
+from typing import get_args
+
+from eigenfeatures.eigen.array_stacks import Missing
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.stacks import Region
+from eigenfeatures.export.batch.source import Reading
+from eigenfeatures.export.batch.volumes import FORMATS
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a job is done.
+
+    Attributes
+    ----------
+    outputs : tuple of str, optional
+        Names of the model's outputs; by default all but response maps.
+    batch : int, optional
+        Slices that the engine gets at once.
+    max_memory : str, optional
+        What the process may hold, such as ``4GB``; by default half of what is free.
+    engine, device : str
+        As for `eigenfeatures.export.batch.engine.open_engine`.
+    format : str
+        Of volumes: ``zarr`` or ``tiff``.
+    resume : bool
+        Go on with the same job in the same folder.
+    profile : bool
+        Write ``trace.json``.
+    reading : Reading
+        Which slices, and which part of them.
+    """
+
+    outputs: tuple[str, ...] | None = None
+    batch: int | None = None
+    max_memory: str | None = None
+    engine: str = "auto"
+    device: str = "auto"
+    format: str = "zarr"
+    resume: bool = False
+    profile: bool = False
+    reading: Reading = field(default_factory=Reading)
+
+    def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"--batch-size {self.batch} is out of range; give at least 1")
+        if self.format not in FORMATS:
+            raise InputError(f"--format '{self.format}' is unknown; choose one of {', '.join(FORMATS)}")
+
+
+def read_names(text: str | None) -> tuple[str, ...] | None:
+    """Read "probabilities,eigenfeatures"; None stays None.
+
+    Raises
+    ------
+    InputError
+        When there is no name.
+    """
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise InputError(
+            f"--outputs {text!r} names no output; give some, such as probabilities,eigenfeatures"
+        )
+    return names
+
+
+def read_reading(
+    axis: int, roi: str | None, every: int, shape: str | None, dtype: str | None, missing: str
+) -> Reading:
+    """Read which slices to take from the texts of options.
+
+    Raises
+    ------
+    InputError
+        When one of them can't be read.
+    """
+    sides: tuple[int, ...] | None = None
+    if shape is not None:
+        try:
+            sides = tuple(int(side) for side in shape.split(","))
+        except ValueError:
+            sides = ()
+        if len(sides) != 3 or min(sides) < 1:
+            raise InputError(f"--shape {shape!r} is no shape; give slices,height,width such as 512,300,300")
+    for choice in get_args(Missing):
+        if choice == missing:
+            region = None if roi is None else Region.parse(roi)
+            return Reading(axis, every, region, sides, dtype, choice)
+    raise InputError(f"--missing '{missing}' is unknown; choose one of {', '.join(get_args(Missing))}")

@@ -1,0 +1,214 @@
+"""The exported graph in ONNX Runtime, on the CPU or, not yet run on a GPU, through CUDA."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.files import sha256
+from eigenfeatures.eigen.preprocessing import operator_named
+from eigenfeatures.export.batch.clock import Clock
+from eigenfeatures.export.batch.engine import DeviceMemoryError, NoDeviceError
+from eigenfeatures.export.batch.facts import ModelFacts
+from eigenfeatures.export.metadata import read_metadata
+from eigenfeatures.export.outputs import ALPHA
+
+NETWORK = "network and SVD"
+
+_DTYPES = {"tensor(uint8)": "u1", "tensor(uint16)": "u2", "tensor(int16)": "i2", "tensor(float)": "f4"}
+
+# What ONNX Runtime's messages say when an allocation fails; it has no exception of its own for it.
+_OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
+
+
+class OrtEngine:
+    """An exported model in ONNX Runtime; see `eigenfeatures.export.batch.engine.Engine`.
+
+    Parameters
+    ----------
+    file
+        What `eigenfeatures.export.onnx_model.export_onnx` wrote.
+    outputs
+        Names of the graph's outputs, or None for all but response maps.
+    device
+        ``cpu`` or ``cuda``. The second has not yet run on a GPU.
+    clock
+        Measures ``upload``, the graph and ``download``; on the CPU the graph alone.
+    tf32
+        Let CUDA's convolutions and products round their factors to 10 bits.
+    algorithm_search
+        How cuDNN's convolution is chosen: ``EXHAUSTIVE``, ``HEURISTIC`` or ``DEFAULT``.
+
+    Raises
+    ------
+    InputError
+        When the file can't be run there, or lacks an output.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        outputs: Sequence[str] | None,
+        device: str,
+        clock: Clock,
+        *,
+        tf32: bool = False,
+        algorithm_search: str = "EXHAUSTIVE",
+    ) -> None:
+        if device == "cuda":
+            _check_cuda()
+        metadata = read_metadata(file)
+        self.name, self.reason = f"ort-{device}", ""
+        self._clock, self._device = clock, device
+        cuda = {"cudnn_conv_algo_search": algorithm_search, "use_tf32": int(tf32)}
+        self._session = _session(file, device, cuda)
+        self._bound: BoundBatch | None = None
+        self.facts = _facts(file, metadata, self._session.get_inputs()[0])
+        self.outputs = _choose(file, outputs, self._session.get_outputs())
+
+    def __call__(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run the graph on raw slices ``(batch, H, W)`` of its dtype."""
+        try:
+            return self._on_cpu(slices) if self._device == "cpu" else self._on_gpu(slices)
+        except Exception as error:  # ONNX Runtime's exceptions share no public base class
+            if any(text in str(error).lower() for text in _OUT_OF_MEMORY):
+                self._bound = None
+                raise DeviceMemoryError(str(error).splitlines()[0]) from error
+            raise
+
+    def close(self) -> None:
+        """Drop the session and its buffers."""
+        self._bound = None
+        self._session = None
+
+    def _on_cpu(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        with self._clock.span(NETWORK):
+            found = self._session.run(list(self.outputs), {self._session.get_inputs()[0].name: slices})
+        return dict(zip(self.outputs, found, strict=True))
+
+    def _on_gpu(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        if self._bound is None or not self._bound.takes(slices):
+            self._bound = None  # its buffers first, then the new ones
+            self._bound = BoundBatch(self._session, self.outputs, slices, self._device)
+        return self._bound.run(slices, self._clock)
+
+
+class BoundBatch:
+    """Buffers on a device for batches of one shape: nothing is allocated from batch to batch.
+
+    A shorter batch, the last one, is filled up with zeros, so that the shapes stay.
+    Not yet run on a GPU; tested on the CPU's memory.
+
+    Parameters
+    ----------
+    session
+        Of ONNX Runtime.
+    outputs
+        Their names.
+    slices
+        A batch of the largest length.
+    device
+        ``cuda`` or ``cpu``.
+    """
+
+    def __init__(self, session: Any, outputs: tuple[str, ...], slices: NDArray[Any], device: str) -> None:
+        self._session, self._outputs = session, outputs
+        self._host = np.zeros_like(slices)
+        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(self._host, device, 0)
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input(session.get_inputs()[0].name, self._input)
+        for name in outputs:
+            self._binding.bind_output(name, device)
+        # The first run finds the outputs' shapes; its buffers are kept for all others.
+        session.run_with_iobinding(self._binding)
+        self._results = self._binding.get_outputs()
+        for name, value in zip(outputs, self._results, strict=True):
+            self._binding.bind_ortvalue_output(name, value)
+
+    def takes(self, slices: NDArray[Any]) -> bool:
+        """Tell whether a batch fits into the buffers."""
+        return len(slices) <= len(self._host) and slices.shape[1:] == self._host.shape[1:]
+
+    def run(self, slices: NDArray[Any], clock: Clock) -> dict[str, NDArray[Any]]:
+        """Upload, run and download."""
+        with clock.span("upload"):
+            self._host[: len(slices)] = slices
+            self._host[len(slices) :] = 0
+            self._input.update_inplace(self._host)
+            self._binding.synchronize_inputs()
+        with clock.span(NETWORK):
+            self._session.run_with_iobinding(self._binding)
+            self._binding.synchronize_outputs()
+        with clock.span("download"):
+            # A copy even where the buffer is the host's, since the next batch overwrites it.
+            return {
+                name: np.array(value.numpy()[: len(slices)])
+                for name, value in zip(self._outputs, self._results, strict=True)
+            }
+
+
+def _session(file: Path, device: str, cuda: dict[str, Any]) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device == "cuda":
+        # Without this ONNX Runtime falls back to the CPU and says nothing.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        providers = [("CUDAExecutionProvider", cuda)]
+    try:
+        session = onnxruntime.InferenceSession(file, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no public base class
+        reason = str(error).splitlines()[0]
+        kind = NoDeviceError if device == "cuda" else InputError
+        raise kind(f"{file} can't be run by ONNX Runtime on '{device}' ({reason})") from error
+    if device == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
+        raise NoDeviceError("ONNX Runtime made no session on the GPU")
+    return session
+
+
+def _check_cuda() -> None:
+    """Refuse a build without CUDA. That it is named here is no proof of a GPU; a session on it is."""
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise NoDeviceError("this ONNX Runtime has no CUDA, which eigenfeatures[gpu] installs")
+
+
+def _facts(file: Path, metadata: dict[str, Any], given: Any) -> ModelFacts:
+    try:
+        height, width = given.shape[1:]
+        crop = metadata.get("crop", {}).get("size")
+        return ModelFacts(
+            file=file,
+            sha256=sha256(file),
+            classes=tuple(metadata["classes"]),
+            size=(height, width) if isinstance(height, int) and isinstance(width, int) else None,
+            dtype=np.dtype(_DTYPES[given.type]),
+            operator=operator_named(metadata["operator"]),
+            preset=metadata["preset"],
+            layer=metadata["layer"],
+            resolution=metadata["resolution"],
+            crop=None if crop is None else int(crop),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{file} does not say what it takes ({error}); export the model again") from error
+
+
+def _choose(file: Path, asked: Sequence[str] | None, found: Sequence[Any]) -> tuple[str, ...]:
+    """Return the outputs that were asked for, or by default all but response maps."""
+    dimensions = {output.name: len(output.shape) for output in found}
+    if asked is None:
+        default = (name for name, axes in dimensions.items() if axes < 4 or name == "eigenfeatures")
+        return tuple(default) or tuple(dimensions)
+    chosen = tuple(
+        dict.fromkeys(array for name in asked for array in (ALPHA if name == "alpha" else (name,)))
+    )
+    missing = [name for name in chosen if name not in dimensions]
+    if missing or not chosen:
+        raise InputError(
+            f"{file} gives no output '{', '.join(missing)}', only {', '.join(dimensions)}; "
+            "choose among these or export the model again with --outputs"
+        )
+    return chosen

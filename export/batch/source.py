@@ -1,0 +1,265 @@
+"""The stacks of a job: where they are found, which slices are taken, and how a change is noticed."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.array_stacks import Missing
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
+from eigenfeatures.eigen.tiff_pages import read_layout
+from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, visible_entries
+from eigenfeatures.eigen.volumes import open_volume
+from eigenfeatures.eigen.zarr_stacks import is_zarr
+from eigenfeatures.export.batch.facts import ModelFacts
+
+# Below a sample there may be specimens, and below a specimen its slices.
+_DEEPEST = 2
+
+_VOLUMES = (".tif", ".tiff", ".npy", ".h5", ".hdf5", ".nxs")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How slices are taken from a stack.
+
+    Attributes
+    ----------
+    axis : int
+        Along which the slices lie.
+    every : int
+        Take each so-manyth slice.
+    region : Region, optional
+        The part of each slice.
+    shape, dtype : optional
+        Of a raw file.
+    missing : {"refuse", "fill"}
+        What to do where a chunk of a Zarr or HDF5 file is missing.
+    """
+
+    axis: int = 0
+    every: int = 1
+    region: Region | None = None
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+    missing: Missing = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError(f"--every {self.every} is out of range; give at least 1")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One stack as a job goes through it.
+
+    Attributes
+    ----------
+    name : str
+        Unique in the job; a path below the results.
+    stack : Stack
+        Open.
+    region : Region or None
+        The part of each slice.
+    indices : ndarray of int64
+        The chosen slices, by their number in the stack.
+    """
+
+    name: str
+    stack: Stack
+    region: Region | None
+    indices: NDArray[np.int64]
+
+    def read(self, first: int, count: int) -> NDArray[Any]:
+        """Read some of the chosen slices, ``(count, h, w)``.
+
+        Raises
+        ------
+        InputError
+            Also when the stack's files have changed since it was opened.
+        """
+        slices = self.stack.read(self.indices[first : first + count], self.region)
+        if len(self.stack.files) == 1:  # of a folder, once all is read
+            self.check_unchanged()
+        return slices
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what is read."""
+        if self.region is None:
+            return self.stack.shape[1:]
+        return self.region.height, self.region.width
+
+    @property
+    def voxel_size(self) -> VoxelSize | None:
+        """In micrometres, of the chosen slices."""
+        voxel = self.stack.voxel_size
+        every = int(self.indices[1] - self.indices[0]) if len(self.indices) > 1 else 1
+        return None if voxel is None else VoxelSize(voxel.z * every, voxel.y, voxel.x)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What tells this stack from another or a changed one, without reading terabytes.
+
+        Path, sizes and modification times of its files, shape, dtype, and the SHA-256 of the
+        pixels of its first and last chosen slice.
+        """
+        ends = [self.stack.read([self.indices[k]], self.region) for k in (0, -1)]
+        return {
+            "name": self.name,
+            "path": str(self.stack.path.absolute()),
+            "files": self._files,
+            "shape": list(self.stack.shape),
+            "dtype": self.stack.dtype.name,
+            "first_slice": hashlib.sha256(ends[0].tobytes()).hexdigest(),
+            "last_slice": hashlib.sha256(ends[1].tobytes()).hexdigest(),
+        }
+
+    def check_unchanged(self) -> None:
+        """Raise `InputError` when a file's size or modification time is not what it was at first."""
+        if _stamp(self.stack.files) != self._files:
+            raise InputError(
+                f"{self.stack.path} changed while it was read; wait until it is complete and start "
+                "again in another folder"
+            )
+
+    @cached_property
+    def _files(self) -> dict[str, Any]:
+        return _stamp(self.stack.files)
+
+
+def open_sources(paths: Sequence[Path], reading: Reading, facts: ModelFacts) -> list[Source]:
+    """Open stacks, and those in folders of samples, without reading their pixels.
+
+    Parameters
+    ----------
+    paths
+        Each a stack, or a folder of samples, which stands for every stack in it.
+    reading
+        Which slices, and which part of them.
+    facts
+        Of the model that gets the slices.
+
+    Returns
+    -------
+    list of Source
+        To be closed by the caller.
+
+    Raises
+    ------
+    InputError
+        When there is no stack, one can't be used or doesn't suit the model, or two have one name.
+    """
+    sources: list[Source] = []
+    try:
+        for path in paths:
+            for name, found in _stacks(path):
+                sources.append(_open(name, found, reading, facts))
+        if not sources:
+            raise InputError(f"{', '.join(map(str, paths))}: holds no stack; give stacks or folders of them")
+        names = [source.name for source in sources]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise InputError(f"two stacks are named '{repeated}'; rename one or give them to two runs")
+        # Now, so that any later change is noticed.
+        for source in sources:
+            source.check_unchanged()
+    except BaseException:
+        close_sources(sources)
+        raise
+    return sources
+
+
+def close_sources(sources: Sequence[Source]) -> None:
+    """Release the files."""
+    for source in sources:
+        source.stack.close()
+
+
+def source_of(stack: Stack, reading: Reading, facts: ModelFacts, name: str = "stack") -> Source:
+    """Choose the slices of an open stack.
+
+    Raises
+    ------
+    InputError
+        When the stack has no slices, or they don't suit the model.
+    """
+    slices, height, width = stack.shape
+    region = reading.region
+    if region is None and facts.crop is not None and facts.size is not None:
+        # The centre, as in training.
+        whole = Region(0, 0, height, width)
+        region = whole.centre(*facts.size) if min(height, width) >= facts.crop else None
+    source = Source(name, stack, region, np.arange(0, slices, reading.every))
+    if not len(source.indices):
+        raise InputError(f"{stack.path}: holds no slices")
+    stack.read([], region)  # which checks the region
+    facts.check_slices(str(stack.path), *source.size, stack.dtype)
+    return source
+
+
+def _open(name: str, path: Path, reading: Reading, facts: ModelFacts) -> Source:
+    stack = open_any(path, reading)
+    try:
+        return source_of(stack, reading, facts, name)
+    except BaseException:
+        stack.close()
+        raise
+
+
+def open_any(path: Path, reading: Reading) -> Stack:
+    """Open a stack of any kind, with its slices along the chosen axis."""
+    return open_volume(
+        path, axis=reading.axis, shape=reading.shape, dtype=reading.dtype, missing=reading.missing
+    )
+
+
+def _stacks(path: Path, above: str = "", depth: int = 0) -> Iterator[tuple[str, Path]]:
+    """Yield the stacks at or below a path, by names made of the folders on the way."""
+    inside = [] if is_zarr(path) or not path.is_dir() else visible_entries(path)
+    slices = [entry for entry in inside if is_tiff(entry)]
+    if slices and count_slices(read_layout(slices[0])) == 1:
+        inside = []
+    below = [entry for entry in inside if _is_volume(entry) or entry.is_dir()]
+    if not below or depth > _DEEPEST:
+        yield above or _stem(path), path
+    for entry in below:
+        if _is_volume(entry) or any(_is_volume(e) or e.is_dir() for e in visible_entries(entry)):
+            yield from _stacks(entry, f"{above}/{_stem(entry)}".lstrip("/"), depth + 1)
+
+
+def _is_volume(path: Path) -> bool:
+    return is_zarr(path) or (path.is_file() and path.suffix.lower() in _VOLUMES)
+
+
+def _stem(path: Path) -> str:
+    """Return a name without suffixes; that of ``file.h5:/entry/data`` is ``file-entry-data``."""
+    file, _, inside = str(path).partition(":")
+    name = Path(file).name
+    for suffix in (*_VOLUMES, ".zarr", ".raw", ".bin", ".ome"):
+        name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
+    return "-".join([name, *inside.strip("/").split("/")]).rstrip("-")
+
+
+def _stamp(files: Sequence[Path]) -> dict[str, Any]:
+    """Return number, bytes and a hash of names, sizes and times: a stack may have 100,000 files."""
+    digest, total = hashlib.sha256(), 0
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise InputError(f"{file} can't be read any more ({error.strerror}); check the path") from error
+        total += status.st_size
+        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return {"number": len(files), "bytes": total, "stamp": digest.hexdigest()}
+
+
+def describe(reading: Reading) -> dict[str, Any]:
+    """Return a reading as JSON holds it."""
+    return {**asdict(reading), "region": str(reading.region) if reading.region else None}

@@ -1,0 +1,98 @@
+"""The table of a job: one row a slice, from the columns that the blocks hold."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.eigenfeature import ILL_DETERMINED_RATIO
+from eigenfeatures.eigen.files import atomic_path
+from eigenfeatures.export.tables import format_cell
+from eigenfeatures.kernels import SliceStatistics
+
+# Above this residual, which is relative to σ₁, a graph's fixed number of steps has not reached its accuracy.
+UNCERTAIN_RESIDUAL = 1e-4
+
+_STATISTICS = ("mean", "deviation", "mean_gradient", "total_variation")
+_NUMBERED = {"probabilities": "probability_", "logits": "logit_"}
+_PLAIN = ("alpha_index", "alpha_maximum", "alpha_mean", "gap", "residual")
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def statistics_columns(statistics: SliceStatistics) -> dict[str, NDArray[Any]]:
+    """Return those of the statistics that the table shows, by name."""
+    return {name: getattr(statistics, name) for name in _STATISTICS}
+
+
+def is_volume(array: NDArray[Any]) -> bool:
+    """Tell maps, which make a volume, from numbers, which make columns."""
+    return array.ndim == 4
+
+
+def columns(stack: str, arrays: Arrays, classes: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Turn the arrays of one block into columns, in a fixed order.
+
+    Parameters
+    ----------
+    stack
+        Its name.
+    arrays
+        ``slice``, the statistics, and the outputs of an engine, each ``(slices, …)``.
+    classes
+        Names in the order of the probabilities.
+    """
+    found: dict[str, Sequence[Any]] = {
+        "stack": [stack] * len(arrays["slice"]),
+        "slice": list(arrays["slice"]),
+    }
+    scores = arrays.get("probabilities", arrays.get("logits"))
+    if scores is not None:
+        found["predicted"] = [classes[k] for k in scores.argmax(1)]
+    if "probabilities" in arrays:
+        found["probability"] = list(arrays["probabilities"].max(1))
+    for output, prefix in _NUMBERED.items():
+        if output in arrays:
+            found |= {f"{prefix}{name}": list(arrays[output][:, k]) for k, name in enumerate(classes)}
+    found |= {name: list(arrays[name]) for name in _STATISTICS}
+    if "singular_values" in arrays:
+        values = arrays["singular_values"]
+        found |= {f"sigma{k + 1}": list(values[:, k]) for k in range(values.shape[1])}
+    found |= {name: list(arrays[name]) for name in _PLAIN if name in arrays}
+    found["flag"] = flags(arrays)
+    return found
+
+
+def flags(arrays: Arrays) -> list[str]:
+    """Return for each slice what is to be known before its numbers are trusted, joined by ``;``.
+
+    ``constant`` (one grey value), ``zero`` (no response at all), ``ill-determined`` (σ₂/σ₁ so near 1
+    that u₁ may be any mixture), ``uncertain`` (the SVD's residual is too large), ``invalid`` (a
+    number overflowed).
+    """
+    slices = len(arrays["slice"])
+    numbers = [array.reshape(slices, -1) for array in arrays.values() if array.dtype.kind == "f"]
+    marks = {
+        "constant": arrays["deviation"] == 0,
+        "zero": arrays["singular_values"][:, 0] == 0 if "singular_values" in arrays else False,
+        "ill-determined": arrays["gap"] > ILL_DETERMINED_RATIO if "gap" in arrays else False,
+        "uncertain": arrays["residual"] > UNCERTAIN_RESIDUAL if "residual" in arrays else False,
+        "invalid": ~np.all([np.isfinite(values).all(1) for values in numbers], axis=0),
+    }
+    held = {name: np.broadcast_to(mark, slices) for name, mark in marks.items()}
+    return [";".join(name for name, mark in held.items() if mark[k]) for k in range(slices)]
+
+
+def write_blocks(path: Path, blocks: Iterable[Mapping[str, Sequence[Any]]]) -> None:
+    """Write the columns of one block after the other into one CSV; no more than one is held."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for number, block in enumerate(blocks):
+            if number == 0:
+                writer.writerow(block)
+            writer.writerows(
+                [format_cell(value) for value in row] for row in zip(*block.values(), strict=True)
+            )

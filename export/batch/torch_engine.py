@@ -1,0 +1,154 @@
+"""The trained network of a run in torch, with the kernels' gradient and SVD on the same device."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eigenfeatures.eigen.files import sha256
+from eigenfeatures.eigen.model_file import DESCRIPTION_FILE, load_model
+from eigenfeatures.eigen.responses import responses
+from eigenfeatures.export.batch.clock import Clock
+from eigenfeatures.export.batch.engine import DeviceMemoryError, NoDeviceError
+from eigenfeatures.export.batch.facts import ModelFacts
+from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, checked_request
+from eigenfeatures.export.run_folder import RunFolder
+from eigenfeatures.kernels import standardized_gradient, strongest_channel, truncated_svd
+
+
+class TorchEngine:
+    """The network of a run's folder in torch; see `eigenfeatures.export.batch.engine.Engine`.
+
+    Slices are uploaded once; gradient, network and SVD stay on the device. With ``cuda``
+    it has not yet run on a GPU.
+
+    Parameters
+    ----------
+    run
+        The folder of a run: its weights, and its layer, resolution, rank and seed.
+    outputs
+        As for an exported graph; None for all but response maps.
+    device
+        ``cpu`` or ``cuda``.
+    clock
+        Measures ``upload``, ``gradient``, ``network``, ``alpha``, ``SVD`` and ``download``.
+
+    Raises
+    ------
+    InputError
+        When the run has no model, the network no such output, or the machine no such device.
+    """
+
+    def __init__(self, run: Path, outputs: Sequence[str] | None, device: str, clock: Clock) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise NoDeviceError("torch finds no GPU")
+        self._device = torch.device(device)
+        settings = RunFolder.open(run).settings
+        model = load_model(run)
+        asked = DEFAULT_OUTPUTS if outputs is None else tuple(outputs)
+        self._request = checked_request(
+            model.network, asked, settings.layer, settings.resolution, settings.rank, any_size=False
+        )
+        self.name, self.reason = f"torch-{device}", ""
+        self.outputs = self._request.arrays
+        self._clock, self._seed = clock, settings.seed
+        self._preprocessing = model.preprocessing
+        self._network = model.network.to(self._device)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        description = run / DESCRIPTION_FILE
+        self.facts = ModelFacts(
+            file=description,
+            # It names the hash of the weights, which was compared when they were loaded.
+            sha256=sha256(description),
+            classes=model.classes,
+            size=model.network.size if "logits" in self._request.pooled else None,
+            dtype=None,
+            operator=model.preprocessing.operator,
+            preset=model.network.preset,
+            layer=settings.layer,
+            resolution=settings.resolution,
+            crop=settings.size,
+        )
+
+    @torch.inference_mode()
+    def __call__(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run the network on raw slices ``(batch, H, W)`` of any dtype that the kernels take."""
+        try:
+            with self._span("upload"):
+                uploaded = torch.from_numpy(slices).to(self._device)
+            found = self._evaluate(uploaded)
+            with self._span("download"):
+                return {name: found[name].cpu().numpy() for name in self.outputs}
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise DeviceMemoryError(str(error).splitlines()[0]) from error
+
+    def close(self) -> None:
+        """Drop the network."""
+        del self._network
+
+    def _evaluate(self, slices: Tensor) -> dict[str, Tensor]:
+        request = self._request
+        with self._span("gradient"):
+            images: Any = standardized_gradient(
+                slices,
+                self._preprocessing.operator,
+                mean=self._preprocessing.mean,
+                deviation=self._preprocessing.deviation,
+            )
+        with self._span("network"):
+            inputs = images[:, None].float().contiguous(memory_format=torch.channels_last)
+            pooled = _contiguous(responses(self._network, inputs, request.pooled) if request.pooled else {})
+            maps = pooled
+            if request.resolution == "dense" and request.maps:
+                maps = _contiguous(responses(self._network, inputs, request.maps, "dense"))
+        found = {name: maps[name] for name in request.maps}
+        if "logits" in pooled:
+            found |= {"logits": pooled["logits"], "probabilities": torch.softmax(pooled["logits"], 1)}
+        if "alpha" in request.outputs:
+            with self._span("alpha"):
+                found |= _alpha(pooled[request.layer])
+        if request.decomposes:
+            with self._span("SVD"):
+                found |= _decompose(maps[request.layer], request.rank, self._seed)
+        return found
+
+    @contextmanager
+    def _span(self, name: str) -> Iterator[None]:
+        """Measure what the device did, not only how long it took to ask for it."""
+        with self._clock.span(name):
+            yield
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+
+
+def _contiguous(maps: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return maps with the channels first in memory, as the kernels read them."""
+    return {name: tensor.contiguous() for name, tensor in maps.items()}
+
+
+def _alpha(maps: Tensor) -> dict[str, Tensor]:
+    alpha: Any = strongest_channel(maps)
+    return {
+        "alpha_index": alpha.index,
+        "alpha_maximum": alpha.maximum.float(),
+        "alpha_mean": alpha.mean.float(),
+    }
+
+
+def _decompose(maps: Tensor, rank: int, seed: int) -> dict[str, Tensor]:
+    most = min(maps.shape[1], maps.shape[2] * maps.shape[3])
+    # Two at least, for the gap.
+    svd: Any = truncated_svd(maps, min(max(rank, 2), most), seed=seed)
+    first = svd.s[:, 0]
+    second = svd.s[:, 1] if most > 1 else torch.zeros_like(first)
+    return {
+        "eigenfeatures": svd.u[:, :rank].contiguous(),
+        "singular_values": svd.s[:, :rank].float(),
+        "gap": torch.where(first > 0, second / first, 0.0).float(),
+        "residual": svd.residual.float(),
+    }

@@ -1,0 +1,116 @@
+"""One volume as OME-Zarr 0.5: chunks written block by block, the coarser levels at the end."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from eigenfeatures.export.batch.grid import Grid
+
+# Levels are added until the longer side is at most this.
+SMALLEST_SIDE = 128
+
+_CHUNK_BYTES = 4 * 2**20
+_CHUNK_SIDE = 1024
+
+
+class ZarrVolume:
+    """A float32 volume ``(C, Z, Y, X)`` with in-plane levels of half the size each.
+
+    A chunk holds slices of one block only, so that blocks are written independently, from
+    several threads or machines. What was not written reads as NaN.
+
+    Parameters
+    ----------
+    path
+        Its folder; an array that is there is gone on with.
+    shape
+        Channels, slices, height, width.
+    block
+        Slices a block.
+    grid
+        Of the finest level.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int], block: int, grid: Grid) -> None:
+        self._path, self._shape, self._grid = path, shape, grid
+        side = [min(length, _CHUNK_SIDE) for length in shape[2:]]
+        fitting = max(1, _CHUNK_BYTES // (4 * math.prod(side)))
+        depth = next(d for d in range(min(block, fitting), 0, -1) if block % d == 0)
+        self._chunks = (1, min(depth, shape[1]), *side)
+        self._finest = self._level(0)
+
+    def write(self, first: int, maps: NDArray[np.float32]) -> None:
+        """Write the maps ``(slices, C, h, w)`` of a block that begins at slice `first`."""
+        self._finest[:, first : first + len(maps)] = np.moveaxis(maps, 1, 0)
+
+    def finish(self) -> None:
+        """Write the coarser levels, a few slices in memory at a time, and then the metadata."""
+        levels = [self._finest]
+        while max(levels[-1].shape[2:]) > SMALLEST_SIDE:
+            levels.append(self._level(len(levels)))
+        depth = self._chunks[1]
+        for channel in range(self._shape[0]):
+            for first in range(0, self._shape[1], depth):
+                maps = np.asarray(self._finest[channel, first : first + depth])
+                for level in levels[1:]:
+                    maps = halved(maps)
+                    level[channel, first : first + depth] = maps
+        attributes: Any = {"ome": {"version": "0.5", "multiscales": [self._multiscale(len(levels))]}}
+        zarr.open_group(self._path, mode="a", attributes=attributes)
+
+    def _level(self, number: int) -> Any:
+        """Open an array, or make it."""
+        path = self._path / str(number)
+        if (path / "zarr.json").is_file():
+            return zarr.open_array(path, mode="r+")
+        height, width = (math.ceil(side / 2**number) for side in self._shape[2:])
+        return zarr.create_array(
+            path,
+            shape=(*self._shape[:2], height, width),
+            chunks=(
+                *self._chunks[:2],
+                *(min(a, b) for a, b in zip(self._chunks[2:], (height, width), strict=True)),
+            ),
+            dtype=np.float32,
+            compressors=ZstdCodec(level=3),
+            fill_value=np.nan,
+            dimension_names=["c", "z", "y", "x"],
+        )
+
+    def _multiscale(self, levels: int) -> dict[str, Any]:
+        unit = {"unit": "micrometer"} if self._grid.known else {}
+        axes = [
+            {"name": "c", "type": "channel"},
+            *({"name": name, "type": "space", **unit} for name in "zyx"),
+        ]
+        datasets = []
+        for number in range(levels):
+            grid = self._grid.coarser(2**number)
+            datasets.append(
+                {
+                    "path": str(number),
+                    "coordinateTransformations": [
+                        {"type": "scale", "scale": [1.0, *grid.scale]},
+                        {"type": "translation", "translation": [0.0, *grid.origin]},
+                    ],
+                }
+            )
+        return {
+            "name": self._path.name.removesuffix(".ome.zarr"),
+            "axes": axes,
+            "datasets": datasets,
+            "type": "mean",
+        }
+
+
+def halved(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average 2×2 pixels of maps ``(…, h, w)``; an odd last row or column counts twice."""
+    edges = [(0, 0)] * (maps.ndim - 2) + [(0, side % 2) for side in maps.shape[-2:]]
+    even = np.pad(maps, edges, mode="edge")
+    rows = (even[..., ::2, :] + even[..., 1::2, :]) / np.float32(2)
+    return np.asarray((rows[..., ::2] + rows[..., 1::2]) / np.float32(2), np.float32)

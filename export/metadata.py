@@ -1,0 +1,173 @@
+"""What an exported file says of itself, and what is refused of a file that others made."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import safetensors.torch
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.model_file import Model
+from eigenfeatures.export.outputs import Request
+from eigenfeatures.export.versions import versions
+
+_PREFIX = "eigenfeatures."
+# What others rely on, with the kinds that it must have.
+_NEEDED = {"classes": list, "size": list, "dtype": str, "outputs": list, "layer": str, "rank": int}
+
+
+def write_metadata(
+    proto: onnx.ModelProto, model: Model, request: Request, dtype: str, description: dict[str, Any]
+) -> None:
+    """Put into a graph what `read_metadata` gives.
+
+    Parameters
+    ----------
+    proto
+        The graph, changed in place.
+    model, request
+        What was exported.
+    dtype
+        Of the raw slices.
+    description
+        Further facts, such as the crop: names to anything that JSON holds.
+    """
+    preprocessing = model.preprocessing
+    facts = {
+        "classes": list(model.classes),
+        "preset": model.network.preset,
+        "size": list(model.network.size),
+        "operator": preprocessing.operator,
+        "normalise": "slice" if preprocessing.mean is None else "dataset",
+        "mean": preprocessing.mean,
+        "deviation": preprocessing.deviation,
+        "dtype": dtype,
+        "outputs": list(request.outputs),
+        "layer": request.layer,
+        "resolution": request.resolution,
+        "rank": request.rank,
+        "any_size": request.any_size,
+        "weights_sha256": weights_sha256(model),
+        "training": model.training,
+        "versions": versions(),
+        **description,
+    }
+    onnx.helper.set_model_props(proto, _texts(facts))
+
+
+def add_metadata(proto: onnx.ModelProto, facts: dict[str, Any]) -> None:
+    """Add facts to those that `write_metadata` put into a graph; one of the same name takes its place."""
+    kept = {p.key: p.value for p in proto.metadata_props}
+    onnx.helper.set_model_props(proto, kept | _texts(facts))
+
+
+def _texts(facts: dict[str, Any]) -> dict[str, str]:
+    return {_PREFIX + name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
+
+
+def weights_sha256(model: Model) -> str:
+    """Return the hash of the weights as safetensors: that of ``model.safetensors`` in a run's folder."""
+    return hashlib.sha256(safetensors.torch.save(model.network.tensors())).hexdigest()
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read back what an exported file says of itself: classes, size, dtype, outputs and more.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, no ONNX, not made by this project, or refers to another file.
+    """
+    return _metadata(path, _load(path))
+
+
+def model_info(path: Path) -> dict[str, Any]:
+    """Return the metadata of an exported file, and its opset, input and output arrays with their shapes.
+
+    Raises
+    ------
+    InputError
+        As `read_metadata` does.
+    """
+    proto = _load(path)
+    found = _metadata(path, proto)
+    return {
+        "model": str(path),
+        "opset": proto.opset_import[0].version if proto.opset_import else None,
+        "input": _signature(proto.graph.input),
+        "arrays": _signature(proto.graph.output),
+        **found,
+    }
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise InputError(f"{path} is missing; export a model first")
+    try:
+        proto = onnx.load_model(path, load_external_data=False)
+        external = any(_is_external(tensor) for tensor in _tensors(proto))
+    except Exception as error:  # protobuf's DecodeError is not public, and a hostile file can raise others
+        raise InputError(f"{path} is not an ONNX file; export the model again") from error
+    if external:
+        raise InputError(f"{path} keeps weights outside itself, which is not read; export the model again")
+    return proto
+
+
+def _metadata(path: Path, proto: onnx.ModelProto) -> dict[str, Any]:
+    given = {p.key.removeprefix(_PREFIX): p.value for p in proto.metadata_props if p.key.startswith(_PREFIX)}
+    if "classes" not in given:
+        raise InputError(f"{path} was not exported by eigenfeatures: it names no classes")
+    try:
+        found = {name: json.loads(text) for name, text in given.items()}
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} has metadata that can't be read; export the model again") from error
+    for name, kind in _NEEDED.items():
+        if not isinstance(found.get(name), kind):
+            raise InputError(
+                f"{path} does not say its {name}: another version made it; export the model again"
+            )
+    return found
+
+
+def _is_external(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_location == onnx.TensorProto.EXTERNAL or len(tensor.external_data) > 0
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """All tensors of a model, wherever ONNX lets one stand."""
+    yield from _graph_tensors(proto.graph)
+    for function in proto.functions:
+        yield from _node_tensors(function.node)
+    for training in proto.training_info:
+        yield from _graph_tensors(training.initialization)
+        yield from _graph_tensors(training.algorithm)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Any) -> Iterator[onnx.TensorProto]:
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _graph_tensors(graph)
+
+
+def _signature(values: Any) -> dict[str, str]:
+    """Name to dtype and shape, such as ``float32 (batch, 4)``."""
+    texts = {}
+    for value in values:
+        kind = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+        sides = [side.dim_param or str(side.dim_value) for side in kind.shape.dim]
+        texts[value.name] = f"{dtype} ({', '.join(sides)})"
+    return texts

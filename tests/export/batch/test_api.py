@@ -1,0 +1,61 @@
+"""Blocks from Python: the same numbers, in order, and nothing left running."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from commands import ENVIRONMENT
+
+from eigenfeatures import export
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.stacks import Region
+from eigenfeatures.eigen.volumes import open_volume
+from eigenfeatures.export.batch.engine import open_engine
+from eigenfeatures.export.batch.source import Reading
+
+
+def test_blocks_follow_each_other_and_hold_what_the_engine_gives(finished_run, stacks, raw):
+    blocks = list(export.infer(finished_run, stacks / "sample2.tif", batch=1, max_memory="64GB"))
+    assert [block.first for block in blocks] == [0, 8]
+    assert np.concatenate([block.indices for block in blocks]).tolist() == list(range(16))
+    expected = open_engine(finished_run, device="cpu")(raw[16:32])
+    for name, array in expected.items():
+        found = np.concatenate([block.arrays[name] for block in blocks])
+        np.testing.assert_allclose(found, array, atol=1e-5)
+    means = np.concatenate([block.arrays["mean"] for block in blocks])
+    np.testing.assert_allclose(means, raw[16:32].mean((1, 2)))
+
+
+def test_an_open_stack_stays_open(finished_run, stacks):
+    with open_volume(stacks / "sample1.tif") as stack:
+        (block,) = export.infer(finished_run, stack, outputs=["gap"], reading=Reading(every=8))
+        assert block.indices.tolist() == [0, 8]
+        assert set(block.arrays) == {"gap", "mean", "deviation", "mean_gradient", "total_variation"}
+        stack.read([0])
+
+
+def test_stopping_early_leaves_no_thread(finished_run, stacks):
+    blocks = export.infer(finished_run, stacks / "sample1.tif", batch=1, max_memory="64GB")
+    next(blocks)
+    blocks.close()
+    names = {thread.name for thread in threading.enumerate()}
+    assert names & {"read", "prepare", "infer"} == set()
+
+
+def test_a_mistake_is_told_at_once(finished_run, stacks):
+    with pytest.raises(InputError, match="gives no output 'colour'"):
+        export.infer(finished_run, stacks / "sample1.tif", outputs=["colour"])
+    with pytest.raises(InputError, match="30×30 pixels, but the model was made for 40×40"):
+        export.infer(finished_run, stacks / "sample1.tif", reading=Reading(region=Region(0, 0, 30, 30)))
+
+
+def test_importing_export_stays_light():
+    script = "import sys, eigenfeatures.export; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=ENVIRONMENT
+    )
+    assert {"torch", "onnx", "onnxruntime", "numba"} & set(done.stdout.split()) == set()
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        _ = export.colour

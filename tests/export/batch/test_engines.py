@@ -1,0 +1,229 @@
+"""Every engine gives what the run's own network and NumPy give, or says why it can't."""
+
+import shutil
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.responses import responses
+from eigenfeatures.export.batch.clock import Clock
+from eigenfeatures.export.batch.engine import DeviceMemoryError, open_engine
+from eigenfeatures.export.batch.ort_engine import BoundBatch
+from eigenfeatures.kernels import standardized_gradient
+
+SLICES = slice(0, 64, 9)
+ON_CPU = ("ort-cpu", "torch")
+
+
+@pytest.fixture(scope="module", params=ON_CPU)
+def engine(request, finished_run):
+    return open_engine(finished_run, None, request.param, "cpu")
+
+
+@pytest.fixture(scope="module")
+def expected(raw, model):
+    """Logits and response maps of the trained network in torch, in float64 from there on."""
+    images = torch.from_numpy(standardized_gradient(raw[SLICES], "sobel"))[:, None]
+    with torch.inference_mode():
+        found = responses(model.network, images, ["relu2", "logits"])
+    return {name: tensor.numpy().astype(np.float64) for name, tensor in found.items()}
+
+
+def test_class_probabilities(engine, raw, expected):
+    exponentials = np.exp(expected["logits"])
+    probabilities = exponentials / exponentials.sum(1, keepdims=True)
+    np.testing.assert_allclose(engine(raw[SLICES])["probabilities"], probabilities, atol=1e-5)
+
+
+def test_singular_vectors(engine, raw, expected):
+    found = engine(raw[SLICES])
+    for k, maps in enumerate(expected["relu2"]):
+        u, s, _ = np.linalg.svd(maps.reshape(len(maps), -1).T, full_matrices=False)
+        np.testing.assert_allclose(found["singular_values"][k], s[:2], rtol=1e-4)
+        np.testing.assert_allclose(found["gap"][k], s[1] / s[0], rtol=1e-3)
+        ours = found["eigenfeatures"][k].reshape(2, -1)
+        assert ours[0].sum() > 0
+        np.testing.assert_allclose(np.abs(ours @ u[:, :2]), np.eye(2), atol=1e-3)
+        assert found["residual"][k] < 1e-4
+
+
+def test_strongest_channel(engine, raw, expected):
+    found = engine(raw[SLICES])
+    maps = expected["relu2"]
+    index = maps.max((2, 3)).argmax(1)
+    np.testing.assert_array_equal(found["alpha_index"], index)
+    chosen = maps[np.arange(len(maps)), index]
+    np.testing.assert_allclose(found["alpha_maximum"], chosen.max((1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(found["alpha_mean"], chosen.mean((1, 2)), rtol=1e-4)
+
+
+def test_it_says_what_it_is(engine, raw):
+    assert engine.name in ("ort-cpu", "torch-cpu")
+    assert engine.facts.classes == ("sample1", "sample2", "sample3", "sample4")
+    assert (engine.facts.size, engine.facts.operator, engine.facts.layer) == ((40, 40), "sobel", "relu2")
+    assert engine.facts.stride("eigenfeatures") == 2
+    assert engine.facts.stride("relu1") == 1
+    assert tuple(engine(raw[:1])) == engine.outputs
+
+
+def test_outputs_are_those_asked_for(finished_run, raw):
+    opened = open_engine(finished_run, ["gap", "alpha"], "torch", "cpu")
+    assert tuple(opened(raw[:1])) == ("gap", "alpha_index", "alpha_maximum", "alpha_mean")
+    opened = open_engine(finished_run, ["gap", "alpha"], "ort-cpu")
+    assert tuple(opened(raw[:1])) == ("gap", "alpha_index", "alpha_maximum", "alpha_mean")
+    opened = open_engine(finished_run, ["relu1", "logits"], "torch", "cpu")
+    assert opened(raw[:1])["relu1"].shape == (1, 16, 40, 40)
+
+
+def test_eigenfeatures_alone_take_slices_of_any_size(finished_run, raw):
+    opened = open_engine(finished_run, ["eigenfeatures"], "torch", "cpu")
+    assert opened.facts.size is None
+    assert opened(raw[:1, :30, :36])["eigenfeatures"].shape == (1, 2, 15, 18)
+
+
+def test_the_clock_has_the_parts_of_the_work(finished_run, raw):
+    for name, parts in (
+        ("torch", {"upload", "gradient", "network", "alpha", "SVD", "download"}),
+        ("ort-cpu", {"network and SVD"}),
+    ):
+        clock = Clock()
+        open_engine(finished_run, None, name, "cpu", clock)(raw[:2])
+        assert set(clock.seconds) == parts
+        assert min(clock.seconds.values()) > 0
+
+
+REFUSED = {
+    "unknown engine": (["onnx", "auto"], {}, "engine 'onnx' is unknown"),
+    "unknown device": (["auto", "tpu"], {}, "device 'tpu' is unknown"),
+    "contradiction": (["ort-cpu", "cuda"], {}, "--engine ort-cpu and --device cuda contradict"),
+    "unknown output": (
+        ["ort-cpu", "auto"],
+        {"outputs": ["relu9"]},
+        "gives no output 'relu9', only probabi.*--outputs",
+    ),
+    "unknown output in torch": (["torch", "cpu"], {"outputs": ["relu9"]}, "'relu9' is unknown; choose among"),
+    "no output": (["ort-cpu", "auto"], {"outputs": []}, "gives no output"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_can_t_be_had_is_refused(what, finished_run):
+    (engine, device), options, reason = REFUSED[what]
+    with pytest.raises(InputError, match=reason):
+        open_engine(finished_run, options.get("outputs"), engine, device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize(("engine", "device"), [("auto", "cuda"), ("ort-cuda", "auto"), ("torch", "cuda")])
+def test_cuda_without_a_gpu_is_refused_and_never_the_cpu(engine, device, finished_run):
+    with pytest.raises(InputError, match=r"no GPU can be used: .*; use --device cpu"):
+        open_engine(finished_run, None, engine, device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_auto_says_why_it_is_the_cpu(finished_run):
+    opened = open_engine(finished_run)
+    assert opened.name == "ort-cpu"
+    assert "no CUDA" in opened.reason
+    assert "torch finds no GPU" in opened.reason
+
+
+def test_that_cuda_is_named_is_no_proof_of_a_gpu(finished_run, monkeypatch):
+    """ONNX Runtime's GPU build names CUDA on any machine, and then makes a session on the CPU."""
+    names = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]  # noqa: E731
+    monkeypatch.setattr(onnxruntime, "get_available_providers", names)
+    made = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda file, *_, **__: made(file, providers=["CPUExecutionProvider"])
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="made no session on the GPU"):
+        open_engine(finished_run, None, "ort-cuda")
+    assert open_engine(finished_run).name == "ort-cpu"
+
+
+def test_one_file_is_no_run(finished_run, tmp_path):
+    shutil.copy(finished_run / "model.onnx", tmp_path / "m.onnx")
+    with pytest.raises(
+        InputError, match=r"m\.onnx is one file, and --engine torch needs the folder of a run"
+    ):
+        open_engine(tmp_path / "m.onnx", None, "torch", "cpu")
+    assert open_engine(tmp_path / "m.onnx", None, device="cpu").name == "ort-cpu"
+
+
+def test_a_run_without_an_export_runs_in_torch(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / "model.onnx").unlink()
+    assert open_engine(run, device="cpu").name == "torch-cpu"
+
+
+def _someone_elses(path):
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
+    onnx.save_model(helper.make_model(graph), path)
+
+
+def _truncated(path):
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_someone_elses, "was not exported by eigenfeatures"),
+        (_truncated, "is not an ONNX file"),
+        (lambda path: path.unlink(), "is missing"),
+    ],
+)
+def test_a_file_that_is_no_model_of_ours_is_refused(make, reason, finished_run, tmp_path):
+    path = tmp_path / "m.onnx"
+    shutil.copy(finished_run / "model.onnx", path)
+    make(path)
+    with pytest.raises(InputError, match=rf"m\.onnx {reason}"):
+        open_engine(path)
+
+
+@pytest.fixture(scope="module")
+def session(finished_run):
+    return onnxruntime.InferenceSession(finished_run / "model.onnx", providers=["CPUExecutionProvider"])
+
+
+def test_bound_buffers_give_the_same_batch_after_batch(session, raw):
+    """The path of CUDA, on the CPU's memory: the next batch must not change the results of the last."""
+    outputs = ("probabilities", "eigenfeatures", "gap")
+    bound = BoundBatch(session, outputs, raw[:8], "cpu")
+    batches = [raw[:8], raw[8:16], raw[16:19]]
+    found = [bound.run(batch, Clock()) for batch in batches]
+    for batch, results in zip(batches, found, strict=True):
+        expected = dict(zip(outputs, session.run(list(outputs), {"slices": batch}), strict=True))
+        for name in outputs:
+            np.testing.assert_allclose(results[name], expected[name], atol=1e-5)
+    assert bound.takes(raw[:5])
+    assert not bound.takes(raw[:9])
+    assert not bound.takes(raw[:8, :20])
+
+
+def test_a_device_without_room_is_told_from_other_errors(finished_run, raw):
+    opened = open_engine(finished_run, ["gap"], "ort-cpu")
+
+    class Session:
+        def get_inputs(self):
+            return [type("Input", (), {"name": "slices"})]
+
+        def run(self, *_):
+            raise RuntimeError(self.text)
+
+    opened._session = Session()
+    opened._session.text = (
+        "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 9"
+    )
+    with pytest.raises(DeviceMemoryError, match="Failed to allocate memory"):
+        opened(raw[:1])
+    opened._session.text = "Invalid rank for input"
+    with pytest.raises(RuntimeError, match="Invalid rank"):
+        opened(raw[:1])

@@ -1,0 +1,143 @@
+"""The folder of a job knows which blocks are done, and refuses any other job."""
+
+import copy
+import errno
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.export.batch.folder import open_folder, writing
+
+RECORD = {
+    "model": {"sha256": "ab"},
+    "settings": {"engine": "ort-cpu", "outputs": ("probabilities", "gap"), "every": 1},
+    "plan": {"batch": 4, "block": 8},
+    "stacks": {"a": {"path": "/data/a.tif", "files": {"stamp": "12"}, "shape": [3, 4, 5]}},
+    "versions": {"numpy": "2"},
+}
+
+
+def arrays(number):
+    return {"slice": np.arange(4) + number, "gap": np.full(4, number, np.float32)}
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A job of which blocks 0 and 1 are done."""
+    folder = open_folder(tmp_path / "out", RECORD, False)
+    for number in (0, 1):
+        folder.commit(number, arrays(number))
+    return folder
+
+
+def test_blocks_are_read_back_as_they_were(begun):
+    again = open_folder(begun.path, RECORD, True)
+    assert again.done == {0, 1}
+    for name, array in arrays(1).items():
+        np.testing.assert_array_equal(again.load(1)[name], array)
+
+
+def test_a_block_has_the_same_bytes_every_time(begun, tmp_path):
+    other = open_folder(tmp_path / "other", RECORD, False)
+    other.commit(1, arrays(1))
+    name = "blocks/00000001.npz"
+    assert (begun.path / name).read_bytes() == (other.path / name).read_bytes()
+
+
+@pytest.mark.parametrize("kept", range(1, 60))
+def test_a_line_that_a_kill_cut_short_does_not_count(begun, kept):
+    journal = begun.path / "journal.txt"
+    first, second = journal.read_text().splitlines(keepends=True)
+    journal.write_text(first + second[:kept])
+    again = open_folder(begun.path, RECORD, True)
+    assert again.done == {0}
+    again.commit(1, arrays(1))
+    assert journal.read_text() == first + second
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"half")])
+def test_a_block_that_is_gone_or_damaged_is_done_again(begun, damage):
+    damage(begun.path / "blocks" / "00000000.npz")
+    assert open_folder(begun.path, RECORD, True).done == {1}
+
+
+def test_what_a_kill_left_behind_is_removed(begun):
+    left = [begun.path / name for name in (".infer.0123abcd.json", "blocks/.00000002.0123abcd.npz")]
+    left.append(begun.path / "eigenfeatures" / ".a.ome.0123abcd.tif")
+    (begun.path / "eigenfeatures" / "a.ome.zarr" / "0").mkdir(parents=True)
+    left.append(begun.path / "eigenfeatures" / "a.ome.zarr" / "0" / "zarr.0123.partial")
+    for file in left:
+        file.write_bytes(b"half")
+    open_folder(begun.path, RECORD, True)
+    assert [file for file in left if file.exists()] == []
+
+
+def test_a_resumed_job_keeps_its_plan(begun):
+    other = {**RECORD, "plan": {"batch": 1, "block": 1}, "versions": {"numpy": "3"}}
+    assert open_folder(begun.path, other, True).record["plan"] == RECORD["plan"]
+
+
+DIFFERENT = {
+    "model": (("model", "sha256"), "from another model \\(sha256 differs\\)"),
+    "setting": (("settings", "every"), "with every = 1, and now it is other"),
+    "stack": (("stacks", "a", "files", "stamp"), "from another stack \\(a\\.files\\.stamp differs\\)"),
+    "one stack more": (("stacks", "b"), "from another stack \\(b differs\\)"),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_another_job_is_refused_with_what_differs(what, begun):
+    (*path, last), reason = DIFFERENT[what]
+    record = copy.deepcopy(RECORD)
+    part = record
+    for name in path:
+        part = part[name]
+    part[last] = "other"
+    before = {file: file.read_bytes() for file in begun.path.rglob("*") if file.is_file()}
+    with pytest.raises(InputError, match=reason):
+        open_folder(begun.path, record, True)
+    assert {file: file.read_bytes() for file in begun.path.rglob("*") if file.is_file()} == before
+
+
+def test_a_job_is_not_begun_anew_over_another(begun, tmp_path):
+    with pytest.raises(InputError, match="out holds another job; add --resume"):
+        open_folder(begun.path, RECORD, False)
+    (tmp_path / "notes.txt").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(InputError, match="is not empty; choose another folder"):
+            open_folder(tmp_path, RECORD, resume)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 9}', "no JSON"])
+def test_a_record_that_is_none_is_refused(text, tmp_path):
+    (tmp_path / "infer.json").write_text(text)
+    with pytest.raises(InputError, match=r"infer\.json (is not the record|has format 9)"):
+        open_folder(tmp_path, RECORD, True)
+
+
+def test_resuming_where_nothing_is_begins(tmp_path):
+    assert open_folder(tmp_path / "new", RECORD, True).done == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(errno.ENOSPC, "no space is left.*--resume"), (errno.EACCES, "can't be written .*denied")],
+)
+def test_a_full_or_closed_disk_is_one_line_and_the_block_not_done(code, reason, begun):
+    def refuse(*_, **__):
+        raise OSError(code, "Permission denied")
+
+    with mock.patch.object(np, "savez", refuse), pytest.raises(InputError, match=reason):
+        begun.commit(2, arrays(2))
+    assert begun.done == {0, 1}
+    assert [file.name for file in (begun.path / "blocks").iterdir() if file.name.startswith(".")] == []
+    assert open_folder(begun.path, RECORD, True).done == {0, 1}
+
+
+def test_a_folder_in_a_file_can_t_be_written(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="can't be written"), writing(tmp_path / "file"):
+        Path(tmp_path / "file" / "below").mkdir()

@@ -1,0 +1,214 @@
+"""Jobs with a model of NumPy: what is written, what a stop leaves, what a resumed job does."""
+
+import csv
+import json
+import signal
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from commands import random_stack
+from fake_engine import FakeEngine, results_of, run_job
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.export.batch import to_folder
+from eigenfeatures.export.batch.folder import JobFolder
+from eigenfeatures.export.batch.job import Work
+from eigenfeatures.export.batch.source import Reading, Source
+
+
+def content(folder):
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and file.name != "infer.json"
+    }
+
+
+@pytest.fixture
+def stack(tmp_path):
+    tifffile.imwrite(tmp_path / "scan.tif", random_stack((23, 40, 36)), photometric="minisblack")
+    return tmp_path / "scan.tif"
+
+
+@pytest.fixture
+def unbroken(stack, tmp_path):
+    run_job(stack, tmp_path / "unbroken", batch=2)
+    return content(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("form", ["zarr", "tiff"])
+@pytest.mark.parametrize("every", [1, 3])
+def test_the_results_are_those_of_the_model(form, every, stack, tmp_path):
+    facts = run_job(stack, tmp_path / "out", format=form, batch=4, reading=Reading(every=every))
+    slices = random_stack((23, 40, 36))[::every]
+    expected = results_of(slices)
+    with (tmp_path / "out" / "slices.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["slice"]) for row in rows] == list(range(0, 23, every))
+    assert [row["predicted"] for row in rows] == [
+        ("dark", "bright")[k] for k in expected["probabilities"].argmax(1)
+    ]
+    np.testing.assert_allclose([float(row["mean"]) for row in rows], slices.mean((1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(
+        [float(row["sigma1"]) for row in rows], expected["singular_values"][:, 0], rtol=1e-6
+    )
+    if form == "zarr":
+        maps = np.moveaxis(zarr.open_array(tmp_path / "out/eigenfeatures/scan.ome.zarr/0")[:], 1, 0)
+    else:
+        with tifffile.TiffFile(tmp_path / "out/eigenfeatures/scan.ome.tif") as tiff:
+            assert tiff.is_bigtiff
+            assert tiff.is_ome
+            maps = tiff.asarray()[:, None]
+    np.testing.assert_array_equal(maps, expected["eigenfeatures"])
+    assert facts["slices"] == len(slices)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "eigenfeatures",
+        "infer.json",
+        "slices.csv",
+    ]
+
+
+def test_several_stacks_share_a_table(tmp_path):
+    (tmp_path / "samples").mkdir()
+    for name, grey in (("dark", 20), ("bright", 220)):
+        images = np.full((9, 16, 16), grey, np.uint8)
+        tifffile.imwrite(tmp_path / "samples" / f"{name}.tif", images, photometric="minisblack")
+    facts = run_job(tmp_path / "samples", tmp_path / "out", batch=2)
+    assert facts["accuracy"] == 1
+    assert facts["flagged_slices"] == 18, "constant ones"
+    rows = (tmp_path / "out" / "slices.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == ["bright"] * 9 + ["dark"] * 9
+
+
+def test_the_volume_of_a_voxel_size_keeps_it(tmp_path):
+    path = tmp_path / "s.tif"
+    metadata = {"axes": "ZYX", "spacing": 3.0, "unit": "um"}
+    tifffile.imwrite(path, random_stack(), imagej=True, resolution=(0.5, 0.25), metadata=metadata)
+    run_job(path, tmp_path / "zarr", reading=Reading(every=2))
+    group = zarr.open_group(tmp_path / "zarr" / "eigenfeatures" / "s.ome.zarr", mode="r")
+    transformations = group.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    # relu2 of the small network has one pixel for 2×2.
+    assert transformations[0]["scale"] == pytest.approx([1, 6, 8, 4])
+    assert transformations[1]["translation"] == pytest.approx([0, 0, 2, 1])
+    run_job(path, tmp_path / "tiff", reading=Reading(every=2), format="tiff")
+    with tifffile.TiffFile(tmp_path / "tiff" / "eigenfeatures" / "s.ome.tif") as tiff:
+        pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert [pixels[f"PhysicalSize{axis}"] for axis in "ZYX"] == pytest.approx([6, 8, 4])
+    assert pixels["PhysicalSizeXUnit"] == "µm"
+
+
+@pytest.mark.parametrize("form", ["zarr", "tiff"])
+def test_the_same_job_gives_the_same_bytes(form, stack, tmp_path):
+    for name in ("a", "b"):
+        run_job(stack, tmp_path / name, format=form, batch=2)
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+def failing(where, at, error):
+    """Make a stage fail at the block that begins at slice `at`."""
+    original = {"read": Source.read, "write": to_folder._Job._write, "infer": FakeEngine.__call__}[where]
+
+    def replaced(self, *arguments):
+        (subject, *_) = arguments
+        first = subject.part.first if isinstance(subject, Work) else subject
+        if where == "infer":
+            first = at if len(self.batches) == 6 else -1
+        if first == at:
+            raise error
+        return original(self, *arguments)
+
+    owner = {"read": Source, "write": to_folder._Job, "infer": FakeEngine}[where]
+    name = {"read": "read", "write": "_write", "infer": "__call__"}[where]
+    return owner, name, replaced
+
+
+@pytest.mark.parametrize("where", ["read", "infer", "write"])
+@pytest.mark.parametrize("error", [InputError("bad slice"), KeyboardInterrupt()])
+def test_after_an_error_in_any_stage_the_job_goes_on_to_the_same_bytes(
+    where, error, stack, unbroken, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("eigenfeatures.export.batch.plan.MOST_BATCHES", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(*failing(where, 8, error))
+        with pytest.raises((InputError, InterruptedError), match=r"bad slice|continues with --resume"):
+            run_job(stack, tmp_path / "out", batch=2)
+    journal = (tmp_path / "out" / "journal.txt").read_text().splitlines()
+    assert 1 <= len(journal) < 6
+    assert not (tmp_path / "out" / "slices.csv").exists()
+    run_job(stack, tmp_path / "out", batch=2, resume=True)
+    found = content(tmp_path / "out")
+    # Chunks follow the block, which is smaller here.
+    assert found["slices.csv"] == unbroken["slices.csv"]
+    maps = zarr.open_array(tmp_path / "out/eigenfeatures/scan.ome.zarr/0")[0]
+    np.testing.assert_array_equal(maps, results_of(random_stack((23, 40, 36)))["eigenfeatures"][:, 0])
+
+
+def test_a_finished_job_is_left_alone(stack, unbroken, tmp_path):
+    changed = {file: file.stat().st_mtime_ns for file in (tmp_path / "unbroken").rglob("*")}
+    facts = run_job(stack, tmp_path / "unbroken", batch=2, resume=True)
+    assert facts["slices"] == 23
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "unbroken").rglob("*")} == changed
+    assert content(tmp_path / "unbroken") == unbroken
+
+
+def test_what_is_left_after_the_table_is_removed_by_resuming(stack, unbroken, tmp_path, monkeypatch):
+    """A kill may come between the table and the removal of the blocks."""
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "finish", lambda _: None)
+        run_job(stack, tmp_path / "out", batch=2)
+    assert (tmp_path / "out" / "journal.txt").is_file()
+    run_job(stack, tmp_path / "out", batch=2, resume=True)
+    assert content(tmp_path / "out") == unbroken
+
+
+def test_a_stack_that_changes_meanwhile_is_refused(tmp_path):
+    """Also one of many files, at the end at the latest."""
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    for number, image in enumerate(random_stack((12, 16, 16))):
+        tifffile.imwrite(folder / f"s{number:02d}.tif", image)
+    read = Source.read
+
+    def read_and_change(self, first, count):
+        if first == 8:
+            tifffile.imwrite(folder / "s00.tif", random_stack((16, 16)))
+        return read(self, first, count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Source, "read", read_and_change)
+        patch.setattr("eigenfeatures.export.batch.plan.MOST_BATCHES", 1)
+        with pytest.raises(InputError, match="scan changed while it was read"):
+            run_job(folder, tmp_path / "out", batch=4)
+    assert not (tmp_path / "out" / "slices.csv").exists()
+
+
+def test_the_profile_has_every_stage(stack, tmp_path):
+    run_job(stack, tmp_path / "out", profile=True, batch=2)
+    events = json.loads((tmp_path / "out" / "trace.json").read_text())["traceEvents"]
+    assert {event["name"] for event in events if event["ph"] == "X"} >= {
+        "read",
+        "prepare",
+        "infer",
+        "write",
+        "finish",
+    }
+
+
+def test_ctrl_c_stops_cleanly(stack, tmp_path, monkeypatch):
+    """The signal reaches the main thread while it waits for a block."""
+    monkeypatch.setattr("eigenfeatures.export.batch.plan.MOST_BATCHES", 1)
+    call = FakeEngine.__call__
+
+    def call_and_interrupt(self, slices):
+        if len(self.batches) == 8:
+            signal.raise_signal(signal.SIGINT)
+        return call(self, slices)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeEngine, "__call__", call_and_interrupt)
+        with pytest.raises(InterruptedError, match="'infer' continues with --resume"):
+            run_job(stack, tmp_path / "out", batch=1, seconds=0.02)
+    assert not (tmp_path / "out" / "slices.csv").exists()
+    assert run_job(stack, tmp_path / "out", batch=1, resume=True)["slices"] == 23

@@ -1,0 +1,113 @@
+"""A job that is killed at any moment loses the blocks in flight, and ends with the same bytes."""
+
+import multiprocessing
+import random
+import signal
+import time
+from multiprocessing import forkserver
+
+import pytest
+import tifffile
+from commands import ENVIRONMENT, random_stack
+from fake_engine import run_job
+
+# Forked from a server that has imported all but started no threads: a process as new as by a command, in
+# a fraction of the time.
+PROCESSES = multiprocessing.get_context("forkserver")
+
+# A block of one slice takes at least as long.
+SECONDS = 0.005
+OPTIONS = {"seconds": SECONDS, "batch": 1, "max_memory": "100GB"}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stack") / "scan.tif"
+    tifffile.imwrite(path, random_stack((160, 32, 32)), photometric="minisblack")
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    """The server of processes, which gets its paths from the environment alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+        PROCESSES.set_forkserver_preload(["fake_engine"])
+        forkserver.ensure_running()
+        yield
+
+
+def start(stack, out, **options):
+    process = PROCESSES.Process(target=run_job, args=(stack, out), kwargs={**OPTIONS, **options})
+    process.start()
+    return process
+
+
+def content(folder):
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
+    }
+
+
+def killed(process, out, blocks, seconds):
+    """Kill a process some seconds after it has done so many blocks; tell whether it was still at work."""
+    while process.is_alive() and blocks_done(out) < blocks:
+        time.sleep(0.001)
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def blocks_done(folder):
+    journal = folder / "journal.txt"
+    lines = journal.read_text().splitlines(keepends=True) if journal.is_file() else []
+    return sum(line.endswith("\n") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("form", "times"),
+    [("zarr", 6), *(pytest.param(form, 20, marks=pytest.mark.slow) for form in ("zarr", "tiff"))],
+)
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(form, times, stack, tmp_path):
+    whole = start(stack, tmp_path / "whole", format=form)
+    whole.join()
+    assert whole.exitcode == 0
+    moments = random.Random(7)  # noqa: S311
+    kills = jobs = in_midst = 0
+    while kills < times:
+        out, done = tmp_path / f"out{jobs}", 0
+        jobs += 1
+        while True:
+            process = start(stack, out, format=form, resume=True)
+            # A block takes 0.04 s, and what stands between start and first block some tenths.
+            if not killed(process, out, done + moments.randrange(8), moments.uniform(0, 0.1)):
+                break
+            kills += 1
+            now = blocks_done(out)
+            assert now >= done, "what was done is never lost"
+            files = [file for file in out.glob("blocks/*") if not file.name.startswith(".")]
+            if not (out / "slices.csv").exists():
+                assert len(files) - now in (0, 1), "a block is in the journal as soon as it is there"
+            in_midst += done < now < 20
+            done = now
+        assert process.exitcode == 0
+        assert content(out) == content(tmp_path / "whole")
+    assert in_midst >= times // 4, "the kills must hit the work, not the start"
+
+
+def test_a_job_with_another_stack_is_not_resumed(stack, tmp_path):
+    """A negative control: the same bytes are no matter of course."""
+    process = start(stack, tmp_path / "out")
+    process.join()
+    other = tmp_path / "scan.tif"
+    images = random_stack((160, 32, 32))
+    images[-1] = 0
+    tifffile.imwrite(other, images, photometric="minisblack")
+    process = start(other, tmp_path / "out", resume=True)
+    process.join()
+    assert process.exitcode == 1
+    process = start(other, tmp_path / "other")
+    process.join()
+    assert content(tmp_path / "other").keys() == content(tmp_path / "out").keys()
+    assert content(tmp_path / "other")["slices.csv"] != content(tmp_path / "out")["slices.csv"]

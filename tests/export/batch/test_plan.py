@@ -1,0 +1,93 @@
+"""Blocks fit the memory, cover every slice once, and are whole batches."""
+
+import numpy as np
+import pytest
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.export.batch.plan import (
+    MOST_BATCHES,
+    BlockPlan,
+    Demand,
+    format_bytes,
+    parse_bytes,
+    plan_blocks,
+    working_set,
+)
+
+MIB = 2**20
+DEMAND = Demand(raw=MIB, results=2 * MIB, working=100 * MIB, resident=300 * MIB)
+
+
+@pytest.mark.parametrize("limit", [600, 800, 1000, 1500, 10_000])
+@pytest.mark.parametrize("batch", [1, 4, 6, 32])
+def test_the_block_is_the_largest_that_fits(limit, batch):
+    plan = plan_blocks(DEMAND, limit * MIB, batch)
+    assert DEMAND.peak(plan.batch, plan.block) <= limit * MIB
+    batches, rest = divmod(plan.block, plan.batch)
+    assert rest == 0
+    assert 1 <= batches <= MOST_BATCHES
+    larger = DEMAND.peak(plan.batch, plan.block + plan.batch) <= limit * MIB
+    assert not larger or batches == MOST_BATCHES
+    assert plan.batch == batch or DEMAND.peak(2 * plan.batch, 2 * plan.batch) > limit * MIB
+
+
+def test_the_plan_is_the_same_every_time():
+    assert plan_blocks(DEMAND, 900 * MIB, 4) == plan_blocks(DEMAND, 900 * MIB, 4)
+
+
+def test_too_little_memory_is_refused_with_what_would_do():
+    with pytest.raises(InputError, match=r"--max-memory 400 MiB is too little.* need 541 MiB.*smaller --roi"):
+        plan_blocks(DEMAND, 400 * MIB, 8)
+    assert plan_blocks(DEMAND, DEMAND.peak(1, 1), 8) == BlockPlan(1, 1)
+
+
+def test_a_batch_that_was_asked_for_is_not_halved():
+    with pytest.raises(InputError, match=r"blocks of 8 slices.*smaller --batch-size"):
+        plan_blocks(DEMAND, 800 * MIB, 8, fixed=True)
+    assert plan_blocks(DEMAND, 800 * MIB, 8).batch == 2
+
+
+@pytest.mark.parametrize("lengths", [[1], [8], [9], [3, 16, 1, 8]])
+def test_blocks_cover_every_slice_once_and_no_two_stacks(lengths):
+    parts = list(BlockPlan(4, 8).parts(lengths))
+    assert [part.number for part in parts] == list(range(len(parts)))
+    for stack, length in enumerate(lengths):
+        covered = [part.first + k for part in parts if part.stack == stack for k in range(part.length)]
+        assert covered == list(range(length))
+    assert max(part.length for part in parts) <= 8
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4GB", 4 * 10**9),
+        ("4 GiB", 4 * 2**30),
+        ("512m", 512 * 2**20),
+        ("1.5kB", 1500),
+        ("2000000", 2_000_000),
+        ("64B", 64),
+        ("1TiB", 2**40),
+    ],
+)
+def test_sizes_are_read(text, size):
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "4 XB", "-4GB", "0", "0GB", "4GB more", "inf"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(InputError, match="is no size; give one such as 4GB"):
+        parse_bytes(text)
+
+
+def test_sizes_are_written():
+    assert [format_bytes(size) for size in (1, 300 * MIB, 3 * 2**30)] == ["1 MiB", "300 MiB", "3.0 GiB"]
+
+
+def test_the_working_set_is_what_work_takes_at_its_peak():
+    """The array is gone when the work is done, and counts all the same."""
+
+    def work():
+        np.ones(64 * MIB, np.uint8).sum()
+
+    assert 50 * MIB < working_set(work) < 160 * MIB
+    assert working_set(lambda: None) < 10 * MIB

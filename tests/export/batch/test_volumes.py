@@ -1,0 +1,120 @@
+"""Volumes hold every map at its place, in OME-Zarr with coarser levels and in OME-TIFF."""
+
+import numpy as np
+import pytest
+import zarr
+
+from eigenfeatures.eigen.volumes import open_volume
+from eigenfeatures.export.batch.grid import Grid
+from eigenfeatures.export.batch.zarr_volume import ZarrVolume, halved
+
+GRID = Grid((3.0, 4.0, 2.0), (0.0, 1.0, 0.5), True)
+
+
+def maps(shape=(10, 2, 9, 7)):
+    """Maps as an engine gives them, ``(slices, C, h, w)``."""
+    return np.random.default_rng(3).normal(size=shape).astype(np.float32)
+
+
+def written(path, data, block, order=None, grid=GRID):
+    volume = ZarrVolume(path, (data.shape[1], len(data), *data.shape[2:]), block, grid)
+    starts = list(range(0, len(data), block))
+    for start in order or starts:
+        volume.write(start, data[start : start + block])
+    volume.finish()
+    return zarr.open_group(path, mode="r")
+
+
+@pytest.mark.parametrize("block", [1, 3, 4, 10, 16])
+def test_every_map_is_at_its_place(block, tmp_path):
+    data = maps()
+    group = written(tmp_path / "v.ome.zarr", data, block)
+    np.testing.assert_array_equal(group["0"][:], np.moveaxis(data, 1, 0))
+
+
+def test_no_two_blocks_share_a_chunk(tmp_path):
+    """So that a killed block harms no other, and machines may write at once."""
+    data = maps((64, 1, 512, 512))
+    volume = ZarrVolume(tmp_path / "v.ome.zarr", (1, 64, 512, 512), 24, GRID)
+    volume.write(24, data[24:48])
+    depth = zarr.open_array(tmp_path / "v.ome.zarr" / "0", mode="r").chunks[1]
+    assert 24 % depth == 0
+    found = {
+        int(path.parent.parent.name) for path in (tmp_path / "v.ome.zarr/0/c/0").rglob("*") if path.is_file()
+    }
+    assert found == set(range(24 // depth, 48 // depth))
+    np.testing.assert_array_equal(
+        np.isnan(zarr.open_array(tmp_path / "v.ome.zarr" / "0")[0, :, 0, 0]),
+        [not 24 <= k < 48 for k in range(64)],
+    )
+
+
+def test_blocks_in_another_order_and_twice_give_the_same_bytes(tmp_path):
+    data = maps((12, 1, 200, 150))
+    written(tmp_path / "a.ome.zarr", data, 4)
+    written(tmp_path / "b.ome.zarr", data, 4, order=[8, 0, 8, 4])
+    written(tmp_path / "b.ome.zarr", data, 4, order=[4])  # as when finishing was killed
+    files = {
+        p.relative_to(tmp_path / "a.ome.zarr") for p in (tmp_path / "a.ome.zarr").rglob("*") if p.is_file()
+    }
+    assert files == {
+        p.relative_to(tmp_path / "b.ome.zarr") for p in (tmp_path / "b.ome.zarr").rglob("*") if p.is_file()
+    }
+    for file in files:
+        theirs = (tmp_path / "b.ome.zarr" / file).read_bytes().replace(b'"b"', b'"a"')
+        assert (tmp_path / "a.ome.zarr" / file).read_bytes() == theirs, file
+
+
+def test_levels_are_means_of_two_by_two(tmp_path):
+    data = maps((3, 1, 300, 260))
+    group = written(tmp_path / "v.ome.zarr", data, 2)
+    assert sorted(group.array_keys()) == ["0", "1", "2"]
+    expected = data[:, 0].astype(np.float64)
+    for level in ("1", "2"):
+        _, height, width = expected.shape
+        expected = expected.reshape(3, height // 2, 2, width // 2, 2).mean((2, 4))
+        np.testing.assert_allclose(group[level][0], expected, atol=1e-6)
+
+
+def test_an_odd_edge_counts_twice():
+    image = np.arange(15, dtype=np.float32).reshape(3, 5)
+    expected = [[3, 5, 6.5], [10.5, 12.5, 14]]
+    np.testing.assert_array_equal(halved(image), expected)
+
+
+def test_zeros_are_stored_and_what_was_not_written_is_not_zero(tmp_path):
+    group = written(tmp_path / "v.ome.zarr", np.zeros((4, 1, 8, 8), np.float32), 2, order=[2])
+    assert np.isnan(group["0"][0, :2]).all()
+    assert (group["0"][0, 2:] == 0).all()
+
+
+def test_the_metadata_say_where_the_pixels_lie(tmp_path):
+    group = written(tmp_path / "name.ome.zarr", maps((2, 1, 300, 260)), 2)
+    (image,) = group.attrs["ome"]["multiscales"]
+    assert (group.attrs["ome"]["version"], image["name"]) == ("0.5", "name")
+    assert [axis["name"] for axis in image["axes"]] == ["c", "z", "y", "x"]
+    assert {axis.get("unit") for axis in image["axes"][1:]} == {"micrometer"}
+    for number, dataset in enumerate(image["datasets"]):
+        scale, translation = (part[part["type"]] for part in dataset["coordinateTransformations"])
+        factor = 2**number
+        assert scale == [1, 3, 4 * factor, 2 * factor]
+        # The centre of the first pixel of the level, which is the mean of the centres of those below it.
+        assert translation == [0, 0, 1 + 4 * (factor - 1) / 2, 0.5 + 2 * (factor - 1) / 2]
+    plain = written(tmp_path / "plain.ome.zarr", maps(), 2, grid=Grid((1, 1, 1), (0, 0, 0), False))
+    assert all("unit" not in axis for axis in plain.attrs["ome"]["multiscales"][0]["axes"])
+
+
+def test_our_own_reader_reads_it_with_its_voxels(tmp_path):
+    data = maps((10, 1, 9, 7))
+    written(tmp_path / "v.ome.zarr", data, 4)
+    with open_volume(tmp_path / "v.ome.zarr") as stack:
+        np.testing.assert_array_equal(stack.read(range(10)), data[:, 0])
+        assert (stack.voxel_size.z, stack.voxel_size.y, stack.voxel_size.x) == (3, 4, 2)
+
+
+def test_a_grid_of_pooled_maps():
+    """A 2×2 mean of pixels at 10, 11, … has its first centre at 10.5."""
+    grid = Grid((1.0, 1.0, 1.0), (0.0, 10.0, 20.0), False).coarser(2)
+    assert grid == Grid((1, 2, 2), (0, 10.5, 20.5), False)
+    assert grid.coarser(2).origin == (0, 11.5, 21.5)
+    assert grid.coarser(1) == grid

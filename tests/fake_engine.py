@@ -1,0 +1,68 @@
+"""A model that NumPy computes in an instant, and jobs with it in processes of their own."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from eigenfeatures.eigen.progress import silent
+from eigenfeatures.export.batch import to_folder
+from eigenfeatures.export.batch.engine import DeviceMemoryError
+from eigenfeatures.export.batch.facts import ModelFacts
+from eigenfeatures.export.batch.options import Options
+from eigenfeatures.export.steps import Talk
+
+QUIET = Talk(silent, lambda _: None)
+
+FACTS = ModelFacts(
+    file=Path("fake"),
+    sha256="0" * 64,
+    classes=("dark", "bright"),
+    size=None,
+    dtype=None,
+    operator="sobel",
+    preset="small",
+    layer="relu2",
+    resolution="pooled",
+)
+
+
+class FakeEngine:
+    """Classes by the mean grey value, and every second pixel as the one response map."""
+
+    name, reason = "fake-cpu", "a test"
+    outputs = ("probabilities", "eigenfeatures", "singular_values", "gap", "residual")
+
+    def __init__(self, facts=FACTS, room=10**9, seconds=0.0, log=None):
+        self.facts, self.room, self.seconds, self.log = facts, room, seconds, log
+        self.batches = []
+        self.closed = False
+
+    def __call__(self, slices):
+        self.batches.append(len(slices))
+        if len(slices) > self.room:
+            raise DeviceMemoryError(f"no room for {len(slices)}")
+        time.sleep(self.seconds)
+        return results_of(slices)
+
+    def close(self):
+        self.closed = True
+
+
+def results_of(slices):
+    """The oracle of `FakeEngine`."""
+    maps = slices[:, None, ::2, ::2].astype(np.float32)
+    bright = slices.mean((1, 2)).astype(np.float32) / 255
+    return {
+        "probabilities": np.stack([1 - bright, bright], 1),
+        "eigenfeatures": maps,
+        "singular_values": np.sqrt((maps**2).sum((1, 2, 3)))[:, None],
+        "gap": np.full(len(slices), 0.5, np.float32),
+        "residual": np.zeros(len(slices), np.float32),
+    }
+
+
+def run_job(stack, out, seconds=0.0, **options):
+    """Do a job with a `FakeEngine`; importable, so that another process can."""
+    to_folder.open_engine = lambda *_: FakeEngine(seconds=seconds)
+    return to_folder.infer_to_folder(Path("fake"), [Path(stack)], Path(out), Options(**options), QUIET)
