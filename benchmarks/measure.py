@@ -172,14 +172,19 @@ def _checked(timing: Timing, operation: Operation, work: Work, effort: Effort) -
     if not library.installed:
         timing.remark = f"not installed: {library.module}"
         return None
-    call = library.prepare(work.given)
-    threads.hold()
-    library.before()
-    timing.first_call, answer = _seconds(call)
     try:
+        call = library.prepare(work.given)
+        threads.hold()
+        library.before()
+        timing.first_call, answer = _seconds(call)
         operation.check_of(library, work)(answer)
     except WrongAnswer as error:
         timing.remark = f"wrong, so not timed: {error}"
+        return None
+    except Exception as error:  # a peer's, of any type, which must not keep the others from being measured
+        if library.role == "ours":
+            raise
+        timing.remark = f"failed, so not timed: {type(error).__name__}: {error}"
         return None
     del answer
     if library.heavy:

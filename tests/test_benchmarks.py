@@ -280,6 +280,20 @@ def test_a_wrong_peer_is_not_timed_and_ours_must_be_right():
         measure.measure(Clock(), operation_of(library("a", "ours", 2.0)), measure.EFFORTS["smallest"])
 
 
+def test_a_peer_that_fails_is_named_and_the_others_are_timed():
+    def fail():
+        raise RuntimeError("no such device")
+
+    broken = dataclasses.replace(library("b"), prepare=lambda _: fail)
+    operation = operation_of(library("a", "ours"), broken, library("c"))
+    found = measure.measure(Clock(), operation, measure.EFFORTS["smallest"])
+    assert found.timings[1].remark == "failed, so not timed: RuntimeError: no such device"
+    assert len(found.timings[2].seconds) == 1
+    ours = dataclasses.replace(library("a", "ours"), prepare=lambda _: fail)
+    with pytest.raises(RuntimeError, match="no such device"):
+        measure.measure(Clock(), operation_of(ours), measure.EFFORTS["smallest"])
+
+
 def test_nothing_is_recorded_where_timing_is_disabled():
     operation = operation_of(library("a", "ours"), library("b"))
     found = measure.measure(Clock(disabled=True), operation, measure.EFFORTS["smallest"])

@@ -16,9 +16,10 @@ SIZES = {"smallest": (3, 19, 23), "quick": (64, 266, 266), "full": (1064, 266, 2
 
 def _components(given: Any) -> tuple[Any, ...]:
     """Return (gy, gx) as `cupyx.scipy.ndimage.sobel` does, but for a whole stack at once."""
+    import cupy
     from cupyx.scipy.ndimage import correlate1d
 
-    difference, weights = [-1.0, 0.0, 1.0], [1.0, 2.0, 1.0]
+    difference, weights = cupy.array([-1.0, 0.0, 1.0]), cupy.array([1.0, 2.0, 1.0])
     return tuple(
         correlate1d(
             correlate1d(given, difference, axis=axis, mode="nearest", output=np.float32),

@@ -84,7 +84,7 @@ def test_views_that_are_not_aligned(dtype, offset):
 def test_tiles_side_by_side(dtype, monkeypatch):
     """Tiles of 32 columns: the last one is narrower, and each row has its own alignment."""
     monkeypatch.setattr(tile, "COLUMNS", 32)
-    host, given = images((1, 18, 71), dtype, seed=3, offset=1)
+    host, given = images((1, tile.ROWS + 2, 71), dtype, seed=3, offset=1)
     assert tile.tile_count(given) == (5 if dtype == "float64" else 3) * 2
     expected = reference.gradient_magnitude(host[0], "scharr")
     assert_close(device_magnitude(given, "scharr", dtype)[0], expected, dtype)

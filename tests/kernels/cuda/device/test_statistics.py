@@ -69,7 +69,7 @@ def test_every_operator(operator):
 
 def test_moments_of_tiles_are_joined(monkeypatch):
     monkeypatch.setattr(tile, "COLUMNS", 32)
-    host, given = images((1, 34, 41), "uint16", seed=2)
+    host, given = images((1, 2 * tile.ROWS + 2, 41), "uint16", seed=2)
     assert tile.tile_count(given) == 2 * 3
     result = device_moments(given)
     assert_moments(result[:, 0], host.astype(np.float64), 1e-14)
@@ -112,7 +112,7 @@ def test_standardized_by_several_tiles(monkeypatch):
     monkeypatch.setattr(tile, "COLUMNS", 32)
     monkeypatch.setattr(statistics, "COLUMNS", 32)
     monkeypatch.setattr(statistics, "OWNERS", 32)
-    host, given = images((1, 35, 41), "uint8", seed=5)
+    host, given = images((1, 2 * tile.ROWS + 3, 41), "uint8", seed=5)
     assert_standardized(device_standardized(given), host)
 
 
