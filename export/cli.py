@@ -179,6 +179,9 @@ def infer(
     axis: Annotated[int, typer.Option(help="Axis of the stack along which the slices lie: 0, 1, 2.")] = 0,
     roi: Annotated[str | None, typer.Option(help="Part of each slice: top,left,height,width.")] = None,
     every: Annotated[int, typer.Option(help="Take each so-manyth slice.")] = 1,
+    overlap: Annotated[
+        float | None, typer.Option(help="Of windows over slices larger than the model's (default: 0.5).")
+    ] = None,
     shape: Annotated[str | None, typer.Option(help="Of a raw file: slices,height,width.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of a raw file, such as uint16 or >u2.")] = None,
     missing: Annotated[
@@ -192,6 +195,9 @@ def infer(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu or cuda (default: auto, or the run's own).")
     ] = None,
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Let a GPU's convolutions round factors to 10 bits: faster.")
+    ] = False,
     format: Annotated[str, typer.Option(help="Of volumes of maps: zarr or tiff.")] = "zarr",
     resume: RESUME = False,
     profile: Annotated[bool, typer.Option("--profile", help="Write trace.json for Perfetto.")] = False,
@@ -217,10 +223,11 @@ def infer(
         max_memory=max_memory,
         engine=engine,
         device=device or "auto",
+        tf32=tf32,
         format=format,
         resume=resume,
         profile=profile,
-        reading=read_reading(axis, roi, every, shape, dtype, missing),
+        reading=read_reading(axis, roi, every, shape, dtype, missing, overlap),
     )
     return infer_to_folder(model, stacks, out, options, terminal_talk())
 

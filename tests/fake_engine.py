@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -64,5 +65,5 @@ def results_of(slices):
 
 def run_job(stack, out, seconds=0.0, **options):
     """Do a job with a `FakeEngine`; importable, so that another process can."""
-    to_folder.open_engine = lambda *_: FakeEngine(seconds=seconds)
-    return to_folder.infer_to_folder(Path("fake"), [Path(stack)], Path(out), Options(**options), QUIET)
+    with mock.patch.object(to_folder, "open_engine", return_value=FakeEngine(seconds=seconds)):
+        return to_folder.infer_to_folder(Path("fake"), [Path(stack)], Path(out), Options(**options), QUIET)

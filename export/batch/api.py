@@ -12,6 +12,7 @@ from eigenfeatures.eigen.stacks import Stack
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
 from eigenfeatures.export.batch.job import choose_plan, probe, run_blocks
+from eigenfeatures.export.batch.large_slices import fit_engine
 from eigenfeatures.export.batch.plan import BlockPlan
 from eigenfeatures.export.batch.source import Reading, Source, open_any, source_of
 
@@ -68,7 +69,7 @@ def infer(
     max_memory
         What the process may hold, such as ``"4GB"``; by default half of what is free.
     reading
-        Axis, step and region; by default whole slices, all of them.
+        Axis, step, region and overlap of windows; by default whole slices, all of them.
 
     Returns
     -------
@@ -94,6 +95,9 @@ def infer(
     found = stack if isinstance(stack, Stack) else open_any(Path(stack), chosen)
     try:
         source = source_of(found, chosen, opened.facts)
+        opened = fit_engine(
+            opened, Path(model), outputs, [source], clock, lambda _: None, overlap=chosen.overlap
+        )
         plan = choose_plan(opened, probe(opened, source).demand, batch, max_memory)
     except BaseException:
         opened.close()

@@ -71,6 +71,8 @@ def open_engine(
     engine: str = "auto",
     device: str = "auto",
     clock: Clock | None = None,
+    *,
+    tf32: bool = False,
 ) -> Engine:
     """Open a model with the engine that was named, or with the best that is there.
 
@@ -89,6 +91,8 @@ def open_engine(
         ``auto``, ``cpu`` or ``cuda``.
     clock
         Measures the parts of the engine's work.
+    tf32
+        Let convolutions on a GPU round their factors to 10 bits.
 
     Raises
     ------
@@ -103,7 +107,7 @@ def open_engine(
         raise InputError(f"--engine {engine} and --device {device} contradict each other; leave one out")
     if not model.exists():
         raise InputError(f"{model} is missing; give an exported .onnx or the folder of a run")
-    openers = _openers(model, outputs, clock or Clock())
+    openers = _openers(model, outputs, clock or Clock(), tf32)
     refusals: list[str] = []
     for name in _candidates(model, engine, device):
         try:
@@ -111,6 +115,8 @@ def open_engine(
         except NoDeviceError as error:
             refusals.append(str(error))
         else:
+            if tf32 and opened.name.endswith("cpu"):
+                raise InputError(f"--tf32 is for a GPU, and this runs on '{opened.name}'; leave it out")
             opened.reason = "; ".join(refusals) or "the first choice"
             return opened
     raise InputError(f"no GPU can be used: {'; '.join(refusals)}; use --device cpu")
@@ -128,18 +134,20 @@ def _candidates(model: Path, engine: str, device: str) -> list[str]:
     return [*names, "ort-cpu" if exported else "torch-cpu"] if device != "cuda" else names
 
 
-def _openers(model: Path, outputs: Sequence[str] | None, clock: Clock) -> dict[str, Callable[[], Engine]]:
+def _openers(
+    model: Path, outputs: Sequence[str] | None, clock: Clock, tf32: bool
+) -> dict[str, Callable[[], Engine]]:
     def ort(device: str) -> Engine:
         from eigenfeatures.export.batch.ort_engine import OrtEngine
 
-        return OrtEngine(model / MODEL_FILE if model.is_dir() else model, outputs, device, clock)
+        return OrtEngine(model / MODEL_FILE if model.is_dir() else model, outputs, device, clock, tf32=tf32)
 
     def torch(device: str) -> Engine:
         from eigenfeatures.export.batch.torch_engine import TorchEngine
 
         if not model.is_dir():
             raise InputError(f"{model} is one file, and --engine torch needs the folder of a run")
-        return TorchEngine(model, outputs, device, clock)
+        return TorchEngine(model, outputs, device, clock, tf32=tf32)
 
     return {
         f"{name}-{device}": partial(opener, device)

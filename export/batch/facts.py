@@ -12,6 +12,9 @@ from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.responses import stride_of
 from eigenfeatures.kernels import Operator
 
+# The output that has the class probabilities of windows over a large slice, as maps.
+CLASS_MAPS = "class_probabilities"
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -35,6 +38,10 @@ class ModelFacts:
         Of the network and of the layer that is decomposed.
     crop : int or None
         Side of the square at the centre that the training cut from every slice.
+    window : (int, int) or None
+        Height and width of the slices in training, whether or not the model takes others.
+    map_step : int or None
+        How many pixels of the slice lie between two pixels of `CLASS_MAPS`.
     """
 
     file: Path
@@ -47,9 +54,13 @@ class ModelFacts:
     layer: str
     resolution: str
     crop: int | None = None
+    window: tuple[int, int] | None = None
+    map_step: int | None = None
 
     def stride(self, output: str) -> int:
         """Return how many pixels of the slice lie between two pixels of an output's maps."""
+        if output == CLASS_MAPS and self.map_step is not None:
+            return self.map_step
         if self.resolution == "dense":
             return 1
         with torch.device("meta"):
@@ -57,11 +68,11 @@ class ModelFacts:
         return stride_of(network, self.layer if output == "eigenfeatures" else output)
 
     def check_slices(self, where: str, height: int, width: int, dtype: np.dtype[Any]) -> None:
-        """Raise `InputError` unless the model takes such slices."""
-        if self.size is not None and (height, width) != self.size:
+        """Raise `InputError` unless the model takes such slices, whole or in windows."""
+        if self.size is not None and (height < self.size[0] or width < self.size[1]):
             raise InputError(
                 f"{where} gives slices of {height}×{width} pixels, but the model was made for "
-                f"{self.size[0]}×{self.size[1]}; cut that size with --roi top,left,height,width"
+                f"{self.size[0]}×{self.size[1]}; use a model of smaller slices or a larger --roi"
             )
         if self.dtype is not None and dtype != self.dtype:
             raise InputError(

@@ -20,7 +20,7 @@ from eigenfeatures.export.batch.table import statistics_columns
 from eigenfeatures.kernels import slice_statistics
 
 # Slices that an engine gets at once, by the end of its name.
-_BATCH = {"cpu": 4, "cuda": 32}
+_BATCH = {"cpu": 4, "cuda": 64}
 
 Arrays = dict[str, NDArray[Any]]
 

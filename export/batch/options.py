@@ -24,6 +24,8 @@ class Options:
         What the process may hold, such as ``4GB``; by default half of what is free.
     engine, device : str
         As for `eigenfeatures.export.batch.engine.open_engine`.
+    tf32 : bool
+        Let convolutions on a GPU round their factors to 10 bits.
     format : str
         Of volumes: ``zarr`` or ``tiff``.
     resume : bool
@@ -39,6 +41,7 @@ class Options:
     max_memory: str | None = None
     engine: str = "auto"
     device: str = "auto"
+    tf32: bool = False
     format: str = "zarr"
     resume: bool = False
     profile: bool = False
@@ -70,7 +73,13 @@ def read_names(text: str | None) -> tuple[str, ...] | None:
 
 
 def read_reading(
-    axis: int, roi: str | None, every: int, shape: str | None, dtype: str | None, missing: str
+    axis: int,
+    roi: str | None,
+    every: int,
+    shape: str | None,
+    dtype: str | None,
+    missing: str,
+    overlap: float | None,
 ) -> Reading:
     """Read which slices to take from the texts of options.
 
@@ -90,5 +99,5 @@ def read_reading(
     for choice in get_args(Missing):
         if choice == missing:
             region = None if roi is None else Region.parse(roi)
-            return Reading(axis, every, region, sides, dtype, choice)
+            return Reading(axis, every, region, sides, dtype, choice, overlap)
     raise InputError(f"--missing '{missing}' is unknown; choose one of {', '.join(get_args(Missing))}")

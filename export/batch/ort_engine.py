@@ -40,8 +40,6 @@ class OrtEngine:
         Measures ``upload``, the graph and ``download``; on the CPU the graph alone.
     tf32
         Let CUDA's convolutions and products round their factors to 10 bits.
-    algorithm_search
-        How cuDNN's convolution is chosen: ``EXHAUSTIVE``, ``HEURISTIC`` or ``DEFAULT``.
 
     Raises
     ------
@@ -57,14 +55,14 @@ class OrtEngine:
         clock: Clock,
         *,
         tf32: bool = False,
-        algorithm_search: str = "EXHAUSTIVE",
     ) -> None:
         if device == "cuda":
             _check_cuda()
         metadata = read_metadata(file)
         self.name, self.reason = f"ort-{device}", ""
         self._clock, self._device = clock, device
-        cuda = {"cudnn_conv_algo_search": algorithm_search, "use_tf32": int(tf32)}
+        # All batches have one shape, so that the search for the fastest convolution is made once.
+        cuda = {"cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": int(tf32)}
         self._session = _session(file, device, cuda)
         self._bound: BoundBatch | None = None
         self.facts = _facts(file, metadata, self._session.get_inputs()[0])
@@ -179,6 +177,7 @@ def _check_cuda() -> None:
 def _facts(file: Path, metadata: dict[str, Any], given: Any) -> ModelFacts:
     try:
         height, width = given.shape[1:]
+        rows, columns = (int(side) for side in metadata["size"])
         crop = metadata.get("crop", {}).get("size")
         return ModelFacts(
             file=file,
@@ -191,6 +190,7 @@ def _facts(file: Path, metadata: dict[str, Any], given: Any) -> ModelFacts:
             layer=metadata["layer"],
             resolution=metadata["resolution"],
             crop=None if crop is None else int(crop),
+            window=(rows, columns),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file} does not say what it takes ({error}); export the model again") from error

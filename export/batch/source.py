@@ -18,6 +18,7 @@ from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, visible_entri
 from eigenfeatures.eigen.volumes import open_volume
 from eigenfeatures.eigen.zarr_stacks import is_zarr
 from eigenfeatures.export.batch.facts import ModelFacts
+from eigenfeatures.export.batch.windows import check_overlap
 
 # Below a sample there may be specimens, and below a specimen its slices.
 _DEEPEST = 2
@@ -41,6 +42,9 @@ class Reading:
         Of a raw file.
     missing : {"refuse", "fill"}
         What to do where a chunk of a Zarr or HDF5 file is missing.
+    overlap : float, optional
+        Of the windows over slices that are larger than the model's. None is half, save that where
+        the training cut the centre of its slices, the centre is taken and there are no windows.
     """
 
     axis: int = 0
@@ -49,8 +53,11 @@ class Reading:
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
     missing: Missing = "refuse"
+    overlap: float | None = None
 
     def __post_init__(self) -> None:
+        if self.overlap is not None:
+            check_overlap(self.overlap)
         if self.every < 1:
             raise InputError(f"--every {self.every} is out of range; give at least 1")
 
@@ -192,7 +199,7 @@ def source_of(stack: Stack, reading: Reading, facts: ModelFacts, name: str = "st
     """
     slices, height, width = stack.shape
     region = reading.region
-    if region is None and facts.crop is not None and facts.size is not None:
+    if region is None and reading.overlap is None and facts.crop is not None and facts.size is not None:
         # The centre, as in training.
         whole = Region(0, 0, height, width)
         region = whole.centre(*facts.size) if min(height, width) >= facts.crop else None

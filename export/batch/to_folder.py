@@ -12,6 +12,7 @@ from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
 from eigenfeatures.export.batch.folder import JobFolder, check_vacant, open_folder
 from eigenfeatures.export.batch.job import Probe, Work, choose_plan, probe, run_blocks
+from eigenfeatures.export.batch.large_slices import fit_engine
 from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.plan import BlockPlan, Part, format_bytes
 from eigenfeatures.export.batch.source import Source, close_sources, describe, open_sources
@@ -61,11 +62,21 @@ def infer_to_folder(
     if not options.resume:
         check_vacant(out)
     clock = Clock(keep=options.profile)
-    engine = open_engine(model, options.outputs, options.engine, options.device, clock)
+    engine = open_engine(model, options.outputs, options.engine, options.device, clock, tf32=options.tf32)
     talk.say(f"running on '{engine.name}' ({engine.reason})")
     try:
         sources = open_sources(stacks, options.reading, engine.facts)
         try:
+            engine = fit_engine(
+                engine,
+                model,
+                options.outputs,
+                sources,
+                clock,
+                talk.say,
+                overlap=options.reading.overlap,
+                tf32=options.tf32,
+            )
             job = _Job.start(engine, sources, out, options, clock, talk)
             return job.complete()
         except KeyboardInterrupt as stop:
@@ -199,6 +210,7 @@ def _record(engine: Engine, sources: Sequence[Source], options: Options, plan: B
         "settings": {
             "engine": engine.name,
             "outputs": engine.outputs,
+            "tf32": options.tf32,
             "format": options.format,
             "batch_size": options.batch,
             **describe(options.reading),

@@ -108,14 +108,16 @@ REFUSED = {
     ),
     "unknown output in torch": (["torch", "cpu"], {"outputs": ["relu9"]}, "'relu9' is unknown; choose among"),
     "no output": (["ort-cpu", "auto"], {"outputs": []}, "gives no output"),
+    "TF32 on a processor": (["ort-cpu", "auto"], {"tf32": True}, "--tf32 is for a GPU, and this runs on"),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_can_t_be_had_is_refused(what, finished_run):
-    (engine, device), options, reason = REFUSED[what]
+    (engine, device), given, reason = REFUSED[what]
+    options = dict(given)
     with pytest.raises(InputError, match=reason):
-        open_engine(finished_run, options.get("outputs"), engine, device)
+        open_engine(finished_run, options.pop("outputs", None), engine, device, **options)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

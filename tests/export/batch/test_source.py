@@ -90,10 +90,16 @@ def test_the_crop_of_the_training_is_repeated(stack):
     np.testing.assert_array_equal(source.read(0, 1)[0], random_stack()[0, :20, :20])
 
 
+def test_windows_that_were_asked_for_are_of_the_whole_slice(stack):
+    """Not of the centre that the training cut."""
+    (source,) = opened(stack, facts=limited(size=(20, 20), crop=20), overlap=0.5)
+    assert source.size == (40, 40)
+
+
 @pytest.mark.parametrize(
     ("facts", "reading", "reason"),
     [
-        ({"size": (30, 40)}, {}, r"40×40 pixels, but the model was made for 30×40; cut that size with --roi"),
+        ({"size": (50, 40)}, {}, r"40×40 pixels, but the model was made for 50×40; use a model of smaller"),
         ({"dtype": np.dtype(np.uint16)}, {}, "holds uint8 slices, but the model takes uint16; convert"),
         ({}, {"region": Region(20, 0, 30, 30)}, "region 20,0,30,30 leaves its 40×40 slices"),
         ({}, {"axis": 3}, "axis 3: must be 0, 1 or 2"),

@@ -1,0 +1,244 @@
+"""A model on slices that are larger than those it was trained on.
+
+Class probabilities come from windows of the model's size, through any engine; eigenfeatures and the
+strongest channel come from the whole slice in tiles, through the network of a run's folder in torch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.model_file import load_model
+from eigenfeatures.export.batch.batches import Batches
+from eigenfeatures.export.batch.clock import Clock
+from eigenfeatures.export.batch.engine import DeviceMemoryError, Engine, open_engine
+from eigenfeatures.export.batch.facts import CLASS_MAPS
+from eigenfeatures.export.batch.source import Source
+from eigenfeatures.export.batch.whole_slice import WholeSlice
+from eigenfeatures.export.batch.windows import OVERLAP, Windows
+from eigenfeatures.export.outputs import ALPHA, DECOMPOSITION, checked_request
+from eigenfeatures.export.run_folder import RunFolder
+from eigenfeatures.kernels import standardized_gradient
+
+# Windows that an engine gets at once, by the end of its name.
+_BATCH = {"cpu": 4, "cuda": 32}
+
+_WHOLE = (*ALPHA, *DECOMPOSITION)
+
+Arrays = dict[str, NDArray[Any]]
+Size = tuple[int, int]
+
+
+def fit_engine(
+    engine: Engine,
+    model: Path,
+    asked: Sequence[str] | None,
+    sources: Sequence[Source],
+    clock: Clock,
+    say: Callable[[str], None],
+    *,
+    overlap: float | None = None,
+    tf32: bool = False,
+) -> Engine:
+    """Return an engine for the slices of stacks: the given one, unless they are larger than its window.
+
+    A file that was exported for any size computes the whole slice at once, and keeps its engine too.
+
+    Parameters
+    ----------
+    engine
+        As `open_engine` opened it; closed where another one takes its place.
+    model
+        What it was opened from.
+    asked
+        The outputs that a person named; None for the default ones, of which a large slice may have fewer.
+    sources
+        At least one.
+    clock
+        Measures the parts of the work.
+    say
+        Tells a person what is done.
+    overlap
+        Of windows; None for the usual one.
+    tf32
+        Let convolutions on a GPU round their factors to 10 bits.
+
+    Raises
+    ------
+    InputError
+        When the stacks' slices differ in size, or what was asked for can't be had of large ones.
+    """
+    size = _one_size(sources)
+    window = engine.facts.window
+    any_size = engine.facts.size is None and not model.is_dir()
+    if window is None or any_size or (size[0] <= window[0] and size[1] <= window[1]):
+        return engine
+    outputs = _outputs(engine, model, asked, size, window)
+    chosen = OVERLAP if overlap is None else overlap
+    large = LargeSlices(engine, model, outputs, size, clock, say, overlap=chosen, tf32=tf32)
+    engine.close()
+    return large
+
+
+class LargeSlices:
+    """An `Engine` for slices larger than a model's window.
+
+    ``probabilities`` are those of `Windows`, averaged over the slice, and their maps are given with
+    them as `CLASS_MAPS`. All else is of the whole slice, at the layer, resolution and rank of the run.
+
+    Parameters
+    ----------
+    like
+        The engine to take name and facts from.
+    model
+        What that was opened from: the folder of a run, unless only probabilities are asked for.
+    outputs
+        Names of arrays.
+    size
+        Height and width of the slices.
+    clock
+        Measures the parts of the work.
+    say
+        Tells a person what is done.
+    overlap, tf32
+        As for `fit_engine`.
+    """
+
+    def __init__(
+        self,
+        like: Engine,
+        model: Path,
+        outputs: Sequence[str],
+        size: Size,
+        clock: Clock,
+        say: Callable[[str], None],
+        *,
+        overlap: float,
+        tf32: bool,
+    ) -> None:
+        self.name, self.reason, self.facts = like.name, like.reason, replace(like.facts, size=size)
+        self.outputs = tuple(outputs)
+        self._parts: list[_Part] = []
+        kind, _, device = like.name.partition("-")
+        if "probabilities" in outputs:
+            windows = Windows(size, like.facts.window or size, overlap)
+            named = kind if kind == "torch" else like.name
+            classifier = open_engine(model, ["probabilities"], named, device, clock, tf32=tf32)
+            self._parts.append(_Windowed(classifier, windows, say))
+            self.outputs = (*self.outputs, CLASS_MAPS)
+            self.facts = replace(self.facts, map_step=windows.step)
+            say(f"classes from {len(windows.regions)} windows a slice, {windows.step} pixels apart")
+        if names := [name for name in outputs if name in _WHOLE]:
+            whole = _Whole(model, names, device, size, clock, tf32)
+            self._parts.append(whole)
+            self.facts = replace(self.facts, layer=whole.layer, resolution=whole.resolution)
+            say("eigenfeatures and channels from the whole slice, in tiles")
+
+    def __call__(self, slices: NDArray[Any]) -> Arrays:
+        """Run the model on raw slices ``(batch, H, W)``, one after the other."""
+        found = [self._one(image) for image in slices]
+        return {name: np.concatenate([arrays[name] for arrays in found]) for name in self.outputs}
+
+    def close(self) -> None:
+        """Drop the networks."""
+        for part in self._parts:
+            part.close()
+
+    def _one(self, image: NDArray[Any]) -> Arrays:
+        return {name: array for part in self._parts for name, array in part(image).items()}
+
+
+class _Part(Protocol):
+    def __call__(self, image: NDArray[Any]) -> Arrays:
+        """Return arrays ``(1, …)`` of a raw slice ``(H, W)``."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _Windowed:
+    def __init__(self, engine: Engine, windows: Windows, say: Callable[[str], None]) -> None:
+        self._engine, self._windows = engine, windows
+        self._run = Batches(engine, _BATCH[engine.name.rpartition("-")[2]], say)
+
+    def __call__(self, image: NDArray[Any]) -> Arrays:
+        # A few at a time: overlapping windows together are several times as large as the slice.
+        found = [self._run(cut)["probabilities"] for cut in self._windows.cut(image, self._run.size)]
+        probabilities = np.concatenate(found)
+        return {
+            "probabilities": self._windows.mean(probabilities)[np.newaxis],
+            CLASS_MAPS: self._windows.class_map(probabilities)[np.newaxis],
+        }
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class _Whole:
+    def __init__(
+        self, run: Path, names: Sequence[str], device: str, size: Size, clock: Clock, tf32: bool
+    ) -> None:
+        settings = RunFolder.open(run).settings
+        model = load_model(run)
+        self.layer, self.resolution = settings.layer, settings.resolution
+        asked = dict.fromkeys("alpha" if name in ALPHA else name for name in names)
+        request = checked_request(
+            model.network, tuple(asked), self.layer, self.resolution, settings.rank, any_size=False
+        )
+        self._device, self._clock, self._tf32 = torch.device(device), clock, tf32
+        self._preprocessing = model.preprocessing
+        self._evaluate = WholeSlice(model.network.to(self._device), request, size)
+
+    def __call__(self, image: NDArray[Any]) -> Arrays:
+        try:
+            with self._clock.span("gradient"):
+                uploaded = torch.from_numpy(image).to(self._device)
+                gradient: Any = standardized_gradient(
+                    uploaded,
+                    self._preprocessing.operator,
+                    mean=self._preprocessing.mean,
+                    deviation=self._preprocessing.deviation,
+                )
+            # By default torch's convolutions use TF32 and don't say so.
+            with self._clock.span("tiles"), torch.backends.cudnn.flags(enabled=True, allow_tf32=self._tf32):
+                return self._evaluate(gradient.float())
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise DeviceMemoryError(str(error).splitlines()[0]) from error
+
+    def close(self) -> None:
+        del self._evaluate
+
+
+def _one_size(sources: Sequence[Source]) -> Size:
+    for source in sources:
+        if source.size != sources[0].size:
+            raise InputError(
+                f"{source.stack.path} gives slices of {_sides(source.size)} pixels and "
+                f"{sources[0].stack.path} of {_sides(sources[0].size)}; infer them apart, or cut one --roi"
+            )
+    return sources[0].size
+
+
+def _outputs(engine: Engine, model: Path, asked: Sequence[str] | None, size: Size, window: Size) -> list[str]:
+    """Return which arrays of an engine can be had of large slices."""
+    of_large = ("probabilities", "alpha", *DECOMPOSITION) if model.is_dir() else ("probabilities",)
+    found = [name for name in engine.outputs if name in of_large or (name in ALPHA and "alpha" in of_large)]
+    if found and (asked is None or len(found) == len(engine.outputs)):
+        return found
+    name = next(name for name in engine.outputs if name not in found)
+    advice = "give the folder of its run" if name in _WHOLE else f"choose among {', '.join(of_large)}"
+    raise InputError(
+        f"{model} gives no '{name}' of slices of {_sides(size)} pixels, which are larger than its "
+        f"{_sides(window)}; {advice}, or cut the slices with --roi top,left,height,width"
+    )
+
+
+def _sides(size: Size) -> str:
+    return f"{size[0]}×{size[1]}"

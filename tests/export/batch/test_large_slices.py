@@ -1,0 +1,176 @@
+"""Slices larger than the model's: classes from windows, the eigenfeature from the whole slice."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from commands import assert_refused, call, parsed, random_stack
+from reference import singular_triplets, strongest_channel
+
+from eigenfeatures import export
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.responses import responses
+from eigenfeatures.export.batch.clock import Clock
+from eigenfeatures.export.batch.engine import DeviceMemoryError, open_engine
+from eigenfeatures.export.batch.large_slices import LargeSlices, fit_engine
+from eigenfeatures.export.batch.source import Reading, open_sources
+from eigenfeatures.export.batch.whole_slice import WholeSlice
+from eigenfeatures.export.batch.windows import Windows
+from eigenfeatures.export.tables import numbers, read_table
+from eigenfeatures.kernels import standardized_gradient
+
+SIZE = (90, 75)
+WINDOW = (40, 40)  # of `finished_run`
+
+
+@pytest.fixture(scope="module")
+def slices(raw):
+    """Slices of which one half is like one sample and the other half like another."""
+    left, right = (np.tile(raw[first : first + 3], (1, 3, 3)) for first in (0, 32))
+    return np.concatenate([left[:, : SIZE[0], :40], right[:, : SIZE[0], 5:40]], 2)
+
+
+@pytest.fixture(scope="module")
+def stack(slices, tmp_path_factory):
+    path = tmp_path_factory.mktemp("large") / "scan.npy"
+    np.save(path, slices)
+    return path
+
+
+def fitted(model, stacks, outputs=None, engine="auto", overlap=None):
+    opened = open_engine(model, outputs, engine, "cpu")
+    sources = open_sources(stacks, Reading(overlap=overlap), opened.facts)
+    return fit_engine(opened, model, outputs, sources, Clock(), lambda _: None, overlap=overlap)
+
+
+@pytest.fixture(scope="module", params=["ort-cpu", "torch"])
+def found(request, finished_run, stack, slices):
+    return fitted(finished_run, [stack], engine=request.param)(slices)
+
+
+def window_probabilities(network, slices):
+    """By the network itself, window by window, each standardised on its own."""
+    found = np.empty((len(slices), len(Windows(SIZE, WINDOW).regions), 4))
+    for image, rows in zip(slices, found, strict=True):
+        places = [(top, left) for top in (0, 20, 40, 50) for left in (0, 20, 35)]
+        for k, (top, left) in enumerate(places):
+            window = standardized_gradient(image[top : top + 40, left : left + 40])
+            rows[k] = torch.softmax(network(torch.from_numpy(window)[None, None]), 1)[0]
+    return found
+
+
+@torch.inference_mode()
+def test_classes_are_those_of_the_windows(found, model, slices):
+    windows = Windows(SIZE, WINDOW)
+    for k, answers in enumerate(window_probabilities(model.network, slices)):
+        np.testing.assert_allclose(found["class_probabilities"][k], windows.class_map(answers), atol=1e-5)
+        np.testing.assert_allclose(found["probabilities"][k], windows.mean(answers), atol=1e-5)
+        # The slices have two halves, so that a map that was turned or mirrored would show.
+        assert np.ptp(found["class_probabilities"][k], axis=(1, 2)).max() > 1e-3
+
+
+@torch.inference_mode()
+def test_the_eigenfeature_is_that_of_the_whole_slice(found, model, slices):
+    images = torch.from_numpy(standardized_gradient(slices))[:, None]
+    for k, maps in enumerate(responses(model.network, images, ["relu2"])["relu2"].numpy()):
+        u, s, _ = singular_triplets(maps)
+        np.testing.assert_allclose(found["singular_values"][k], s[:2], rtol=1e-5)
+        np.testing.assert_allclose(found["gap"][k], s[1] / s[0], rtol=1e-5)
+        ours = found["eigenfeatures"][k].reshape(2, -1)
+        assert np.linalg.norm(ours[0] - np.sign(u[0].sum()) * u[0]) < 1e-5
+        index, maximum, mean, _ = strongest_channel(maps)
+        assert found["alpha_index"][k] == index
+        np.testing.assert_allclose(found["alpha_maximum"][k], maximum, rtol=1e-5)
+        np.testing.assert_allclose(found["alpha_mean"][k], mean, rtol=1e-5)
+        assert found["residual"][k] < 1e-5
+
+
+def test_slices_of_the_models_size_keep_their_engine(finished_run, stacks):
+    engine = open_engine(finished_run, device="cpu")
+    sources = open_sources([stacks], Reading(), engine.facts)
+    assert fit_engine(engine, finished_run, None, sources, Clock(), lambda _: None) is engine
+
+
+def test_eigenfeatures_alone_come_from_tiles_too(finished_run, stack, slices, found):
+    engine = fitted(finished_run, [stack], ["eigenfeatures", "alpha"], "torch")
+    assert isinstance(engine, LargeSlices)
+    arrays = engine(slices[:1])
+    assert list(arrays) == ["eigenfeatures", "alpha_index", "alpha_maximum", "alpha_mean"]
+    np.testing.assert_array_equal(arrays["eigenfeatures"], found["eigenfeatures"][:1])
+
+
+def test_one_file_gives_probabilities(finished_run, stack, slices, found, tmp_path):
+    shutil.copy(finished_run / "model.onnx", tmp_path / "m.onnx")
+    arrays = fitted(tmp_path / "m.onnx", [stack], ["probabilities"])(slices)
+    assert list(arrays) == ["probabilities", "class_probabilities"]
+    np.testing.assert_allclose(arrays["class_probabilities"], found["class_probabilities"], atol=1e-5)
+    with pytest.raises(InputError, match=r"m\.onnx gives no 'gap' of slices of 90×75 .* folder of its run"):
+        fitted(tmp_path / "m.onnx", [stack], ["probabilities", "gap"])
+
+
+def test_a_file_for_any_size_computes_the_whole_slice_itself(finished_run, stack, slices, tmp_path):
+    options = ["--outputs", "eigenfeatures,gap", "--any-size", "--out", tmp_path / "m.onnx"]
+    assert call("export", finished_run, *options).code == 0
+    engine = fitted(tmp_path / "m.onnx", [stack])
+    assert not isinstance(engine, LargeSlices)
+    arrays = engine(slices)
+    tiled = fitted(finished_run, [stack], ["eigenfeatures", "gap"], "torch")(slices)
+    np.testing.assert_allclose(arrays["eigenfeatures"][:, 0], tiled["eigenfeatures"][:, 0], atol=1e-5)
+    np.testing.assert_allclose(arrays["gap"], tiled["gap"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("outputs", [["logits"], ["probabilities", "relu1"]])
+def test_what_large_slices_have_not_is_refused(outputs, finished_run, stack):
+    with pytest.raises(InputError, match=f"gives no '{outputs[-1]}' of slices of 90×75 pixels.*choose among"):
+        fitted(finished_run, [stack], outputs, "torch")
+
+
+def test_too_little_memory_is_told_from_other_errors(finished_run, stack, slices, monkeypatch):
+    engine = fitted(finished_run, [stack], ["gap"], "torch")
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(WholeSlice, "__call__", fail)
+    with pytest.raises(DeviceMemoryError, match="CUDA out of memory"):
+        engine(slices)
+
+
+def test_slices_of_several_sizes_are_refused(finished_run, stack, tmp_path):
+    np.save(tmp_path / "other.npy", random_stack((3, 60, 60)))
+    with pytest.raises(InputError, match=r"other\.npy gives slices of 60×60 pixels and .*scan\.npy of 90×75"):
+        fitted(finished_run, [stack, tmp_path / "other.npy"])
+
+
+def test_the_command(finished_run, stack, found, tmp_path):
+    answer = call("infer", finished_run, stack, "--out", tmp_path / "out", "--json", "--max-memory", "64GB")
+    assert parsed(answer)["slices"] == 3
+    assert "classes from 12 windows a slice, 20 pixels apart" in answer.error
+    table = read_table(tmp_path / "out" / "slices.csv")
+    np.testing.assert_allclose(numbers(table["probability"]), found["probabilities"].max(1), atol=1e-5)
+    names = np.array(["sample1", "sample2", "sample3", "sample4"])
+    assert table["predicted"] == names[found["probabilities"].argmax(1)].tolist()
+    np.testing.assert_allclose(numbers(table["sigma1"]), found["singular_values"][:, 0], rtol=1e-5)
+    for output, step in (("class_probabilities", 20), ("eigenfeatures", 2)):
+        group = zarr.open_group(tmp_path / "out" / output / "scan.ome.zarr", mode="r")
+        np.testing.assert_allclose(group["0"][:], np.moveaxis(found[output], 1, 0), atol=1e-5)
+        scale, origin = group.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        assert scale["scale"] == [1, 1, step, step]
+        assert origin["translation"] == [0, 0, (step - 1) / 2, (step - 1) / 2]
+
+
+def test_the_command_with_another_overlap(finished_run, stack, tmp_path):
+    command = ["infer", finished_run, stack, "--outputs", "probabilities", "--overlap", "0.75"]
+    assert call(*command, "--out", tmp_path / "out", "--format", "tiff").code == 0
+    assert (tmp_path / "out" / "class_probabilities" / "scan.ome.tif").is_file()
+    assert not (tmp_path / "out" / "eigenfeatures").exists()
+    answer = call(*command[:-1], "0.5", "--out", tmp_path / "out", "--format", "tiff", "--resume")
+    assert_refused(answer, "with overlap = 0.75, and now it is 0.5")
+    assert_refused(call(*command[:-1], "1", "--out", tmp_path / "new"), "--overlap 1.0 is out of range")
+
+
+def test_from_python(finished_run, stack, found):
+    (block,) = export.infer(finished_run, stack, device="cpu", max_memory="64GB")
+    np.testing.assert_allclose(block.arrays["class_probabilities"], found["class_probabilities"], atol=1e-5)
