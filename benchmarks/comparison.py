@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger import Row
-from peers.table import EVERY_PEER, Target
+from peers.table import EVERY_PEER, Limit, Target
 
 COLUMNS = (
     "library",
@@ -31,16 +31,31 @@ class Reached:
     target
         The target.
     row
-        The library that counts: of several the one that comes closest; None where none was timed.
+        The library that counts: of several the one that comes closest, ours for a limit; None where none
+        was timed.
     """
 
-    target: Target
+    target: Target | Limit
     row: Row | None
 
     @property
     def is_met(self) -> bool | None:
         """Whether the target was reached, or None where nothing tells."""
-        return None if self.row is None else self.row.ratio >= self.target.at_least
+        if self.row is None:
+            return None
+        if isinstance(self.target, Limit):
+            return self.row.median <= self.target.seconds
+        return self.row.ratio >= self.target.at_least
+
+    @property
+    def reach(self) -> str:
+        """What was reached, with quartiles."""
+        row = self.row
+        if row is None:
+            return ""
+        if isinstance(self.target, Limit):
+            return f"{duration(row.median)} ({duration(row.q25)} to {duration(row.q75)})"
+        return f"× {number(row.ratio)} ({number(row.ratio_q25)} to {number(row.ratio_q75)}), {row.label}"
 
     @property
     def verdict(self) -> str:
@@ -48,7 +63,7 @@ class Reached:
         return {True: "met", False: "MISSED", None: "not measured"}[self.is_met]
 
 
-def reached(targets: Sequence[Target], rows: Sequence[Row]) -> list[Reached]:
+def reached(targets: Sequence[Target | Limit], rows: Sequence[Row]) -> list[Reached]:
     """Hold the rows of an operation against its targets."""
     found = []
     for target in targets:
@@ -57,7 +72,9 @@ def reached(targets: Sequence[Target], rows: Sequence[Row]) -> list[Reached]:
     return found
 
 
-def _is_meant(target: Target, row: Row) -> bool:
+def _is_meant(target: Target | Limit, row: Row) -> bool:
+    if isinstance(target, Limit):
+        return row.role == "ours"
     if target.against == EVERY_PEER:
         return row.role == "peer"
     return row.role != "ours" and target.against in (row.library, row.label)

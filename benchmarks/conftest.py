@@ -103,7 +103,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Ite
 
 
 def _write_operation(terminalreporter: Any, rows: list[Row]) -> None:
-    from comparison import COLUMNS, cells, duration, heading, number, reached
+    from comparison import COLUMNS, cells, duration, heading, reached
     from peers import OPERATIONS
 
     write = terminalreporter.write_line
@@ -116,8 +116,7 @@ def _write_operation(terminalreporter: Any, rows: list[Row]) -> None:
     (targets,) = (operation.targets for operation in OPERATIONS if operation.name == ours.operation)
     for found in reached(targets, rows):
         if found.row is not None and ours.effort != "smallest":
-            reach = f"× {number(found.row.ratio)} ({found.row.label})"
-            write(f"target {found.target.text}: {reach}: {found.verdict}")
+            write(f"target {found.target.text}: {found.reach}: {found.verdict}")
     write("")
 
 

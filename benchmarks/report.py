@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from comparison import COLUMNS, Reached, cells, duration, heading, is_lost, number, ratio, reached
+from comparison import COLUMNS, Reached, cells, duration, heading, is_lost, ratio, reached
 from ledger import HERE, LEDGER, Row, read
 from peers import OPERATIONS
-from peers.table import Target
+from peers.table import Limit, Target
 
 RESULTS = HERE / "RESULTS.md"
 
@@ -45,7 +45,7 @@ def _place(name: str, order: Sequence[str]) -> int:
     return order.index(name) if name in order else len(order)
 
 
-def _targets_of(name: str) -> tuple[Target, ...]:
+def _targets_of(name: str) -> tuple[Target | Limit, ...]:
     return next((operation.targets for operation in OPERATIONS if operation.name == name), ())
 
 
@@ -56,17 +56,10 @@ def _targets(runs: Sequence[list[Row]]) -> Iterator[str]:
     met = sum(found.is_met is True for _, found in held)
     yield f"### Targets: {met} of {len(held)} met\n"
     lines = [
-        [ours.operation, ours.size, found.target.text, _reach(found), _bold_if_missed(found)]
+        [ours.operation, ours.size, found.target.text, found.reach, _bold_if_missed(found)]
         for ours, found in held
     ]
     yield _markdown(["operation", "size", "target", "reached", ""], lines)
-
-
-def _reach(found: Reached) -> str:
-    if found.row is None:
-        return ""
-    row = found.row
-    return f"× {number(row.ratio)} ({number(row.ratio_q25)} to {number(row.ratio_q75)}), {row.label}"
 
 
 def _bold_if_missed(found: Reached) -> str:

@@ -15,4 +15,6 @@ from peers.table import Operation
 def test_cpu(
     operation: Operation, benchmark: Any, effort: Effort, record: Callable[[Measured], None]
 ) -> None:
+    if effort.name == "quick" and not operation.libraries[0].in_quick:
+        pytest.skip("only in a full run")
     record(measure(benchmark, operation, effort))

@@ -1,6 +1,6 @@
 """The one table of peers: what a user could call instead of a kernel, and how its answer is checked."""
 
-from peers import cuda_gradients, cuda_svd, eigencam, gradients, maps, statistics, svd
+from peers import cuda_gradients, cuda_svd, eigencam, gradients, inference, maps, statistics, svd
 from peers.table import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -9,6 +9,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *maps.OPERATIONS,
     *svd.OPERATIONS,
     *eigencam.OPERATIONS,
+    *inference.OPERATIONS,
     *cuda_gradients.OPERATIONS,
     *cuda_svd.OPERATIONS,
 )

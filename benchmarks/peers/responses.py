@@ -15,7 +15,7 @@ CT = Path(os.environ.get("EIGENFEATURES_DATA", Path(__file__).parents[3] / "shar
 MATERIALS = {"cement": "cement.tif", "fibres": "fibres.tif", "nerve": "nerve.tif", "polymer": "polymer"}
 
 _FIRST_SLICE = 40
-_INPUT_SIDE = 266
+INPUT_SIDE = 266
 
 
 class Responses(NamedTuple):
@@ -103,7 +103,7 @@ def _network() -> Any:
     from eigenfeatures.eigen.network import build_network
     from eigenfeatures.eigen.responses import responses
 
-    network = build_network("paper", len(MATERIALS), (_INPUT_SIDE, _INPUT_SIDE))
+    network = build_network("paper", len(MATERIALS), (INPUT_SIDE, INPUT_SIDE))
     images = np.concatenate([_inputs(material, 1) for material in MATERIALS])
     with torch.no_grad():
         responses(network, torch.from_numpy(images)[:, None], ["relu2"])
@@ -112,13 +112,19 @@ def _network() -> Any:
 
 def _inputs(material: str, slices: int) -> Array:
     """Return what the network sees of consecutive slices, ``(N, 266, 266)``."""
+    from eigenfeatures.kernels import standardized_gradient
+
+    return standardized_gradient(resampled_slices(material, slices))
+
+
+def resampled_slices(material: str, slices: int) -> Array:
+    """Return consecutive slices of a stack, from the 40th on, resampled to ``(N, 266, 266)`` float32."""
     import torch
     from torch.nn.functional import interpolate
 
     from eigenfeatures.eigen.tiff_stacks import open_stack
-    from eigenfeatures.kernels import standardized_gradient
 
     with open_stack(CT / MATERIALS[material]) as stack:
         raw = stack.read(range(_FIRST_SLICE, _FIRST_SLICE + slices)).astype(np.float32)
-    resampled = interpolate(torch.from_numpy(raw)[:, None], (_INPUT_SIDE, _INPUT_SIDE), mode="bicubic")
-    return standardized_gradient(resampled[:, 0].numpy())
+    resampled = interpolate(torch.from_numpy(raw)[:, None], (INPUT_SIDE, INPUT_SIDE), mode="bicubic")
+    return resampled[:, 0].numpy()

@@ -62,6 +62,35 @@ def nothing() -> None:
     """Do nothing."""
 
 
+class Reopened:
+    """A call on something that is opened before each round, which isn't timed, and used up by it.
+
+    Called without having been opened it opens first, so that the first call of a run holds that too.
+
+    Parameters
+    ----------
+    opening
+        Gives what `work` uses up.
+    work
+        Makes the answer of it.
+    """
+
+    def __init__(self, opening: Callable[[], Any], work: Callable[[Any], Any]) -> None:
+        self._opening, self._work = opening, work
+        self._opened: Any = None
+
+    def open(self) -> None:
+        """Make ready for one call."""
+        self._opened = self._opening()
+
+    def __call__(self) -> Any:
+        """Do the work."""
+        if self._opened is None:
+            self.open()
+        opened, self._opened = self._opened, None
+        return self._work(opened)
+
+
 @dataclass(frozen=True)
 class Library:
     """One way to do an operation.
@@ -82,7 +111,7 @@ class Library:
     check
         For those whose answer isn't the operation's: makes their check from `Work.given`.
     in_quick
-        Whether it takes part in a quick run.
+        Whether it takes part in a quick run; of ours, whether the operation does.
     heavy
         Takes so long that its first call is its only round.
     """
@@ -134,6 +163,22 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """How long ours may take.
+
+    Attributes
+    ----------
+    seconds
+        The largest median.
+    text
+        The target as the project states it.
+    """
+
+    seconds: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Operation:
     """Work that several libraries do.
 
@@ -157,7 +202,7 @@ class Operation:
     sizes: Mapping[str, tuple[int, ...]]
     prepare: Callable[[tuple[int, ...]], Work]
     libraries: tuple[Library, ...]
-    targets: tuple[Target, ...] = ()
+    targets: tuple[Target | Limit, ...] = ()
     device: Literal["cpu", "cuda"] = "cpu"
 
     def check_of(self, library: Library, work: Work) -> Check:
