@@ -126,28 +126,22 @@ def export(
     """
     from eigenfeatures.export.outputs import default_outputs, parse_outputs
     from eigenfeatures.export.precision import check_precision, precision_step
-    from eigenfeatures.export.steps import export_step, open_run
+    from eigenfeatures.export.steps import open_run
 
     check_precision(precision)
     asked = default_outputs(any_size) if outputs is None else parse_outputs(outputs)
-    single = precision == "float32"
-    path = out or run / ("model.onnx" if single else f"model-{precision}.onnx")
-    accuracy = {}
+    path = out or run / ("model.onnx" if precision == "float32" else f"model-{precision}.onnx")
     with open_run(run, terminal_talk(), layer=layer, resolution=resolution, rank=rank) as opened:
-        if single:
-            check = export_step(*opened, outputs=asked, any_size=any_size, path=path)
-        else:
-            check, found = precision_step(
-                *opened, precision, path, outputs=asked, any_size=any_size, force=force
-            )
-            accuracy = {"accuracy": found.facts()}
+        check, accuracy = precision_step(
+            *opened, precision, path, outputs=asked, any_size=any_size, force=force
+        )
     return {
         "model": str(path),
         "precision": precision,
         "slices_compared": check.slices,
         "undetermined_vectors": check.undetermined,
         **{f"largest_difference_of_{name}": value for name, value in check.differences.items()},
-        **accuracy,
+        **({"accuracy": accuracy.facts()} if accuracy else {}),
     }
 
 
@@ -195,12 +189,19 @@ def infer(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu or cuda (default: auto, or the run's own).")
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads that the model computes with; on a cluster, in each worker.")
+    ] = None,
     tf32: Annotated[
         bool, typer.Option("--tf32", help="Let a GPU's convolutions round factors to 10 bits: faster.")
     ] = False,
     format: Annotated[str, typer.Option(help="Of volumes of maps: zarr or tiff.")] = "zarr",
     resume: RESUME = False,
     profile: Annotated[bool, typer.Option("--profile", help="Write trace.json for Perfetto.")] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Compute in N processes, local:N, or on Dask's scheduler at tcp://host:port."),
+    ] = None,
 ) -> Values:
     """Run a model over stacks of any length, or classify a run's own slices.
 
@@ -224,9 +225,11 @@ def infer(
         engine=engine,
         device=device or "auto",
         tf32=tf32,
+        threads=threads,
         format=format,
         resume=resume,
         profile=profile,
+        cluster=cluster,
         reading=read_reading(axis, roi, every, shape, dtype, missing, overlap),
     )
     return infer_to_folder(model, stacks, out, options, terminal_talk())

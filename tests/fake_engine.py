@@ -1,5 +1,6 @@
 """A model that NumPy computes in an instant, and jobs with it in processes of their own."""
 
+import os
 import time
 from pathlib import Path
 from unittest import mock
@@ -7,7 +8,7 @@ from unittest import mock
 import numpy as np
 
 from eigenfeatures.eigen.progress import silent
-from eigenfeatures.export.batch import to_folder
+from eigenfeatures.export.batch import opening, to_folder
 from eigenfeatures.export.batch.engine import DeviceMemoryError
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.options import Options
@@ -43,6 +44,9 @@ class FakeEngine:
         self.batches.append(len(slices))
         if len(slices) > self.room:
             raise DeviceMemoryError(f"no room for {len(slices)}")
+        if self.log is not None:
+            with Path(self.log).open("a") as file:
+                file.write(f"{len(slices)}\n")
         time.sleep(self.seconds)
         return results_of(slices)
 
@@ -63,7 +67,13 @@ def results_of(slices):
     }
 
 
+def dask_setup(worker):  # noqa: ARG001
+    """Let a worker of Dask that has this module as a preload open a slow `FakeEngine` in place of a model."""
+    log = os.environ.get("FAKE_ENGINE_LOG")
+    opening.open_engine = lambda *_, **__: FakeEngine(seconds=0.01, log=log)
+
+
 def run_job(stack, out, seconds=0.0, **options):
     """Do a job with a `FakeEngine`; importable, so that another process can."""
-    with mock.patch.object(to_folder, "open_engine", return_value=FakeEngine(seconds=seconds)):
+    with mock.patch.object(opening, "open_engine", return_value=FakeEngine(seconds=seconds)):
         return to_folder.infer_to_folder(Path("fake"), [Path(stack)], Path(out), Options(**options), QUIET)

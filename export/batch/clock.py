@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,18 @@ class Clock:
                 self.seconds[name] = self.seconds.get(name, 0.0) + took - inner
                 if self._keep:
                     self._spans.append((name, threading.current_thread().name, start, took))
+
+    def take(self) -> dict[str, float]:
+        """Return `seconds` and begin at 0 again."""
+        with self._lock:
+            taken, self.seconds = self.seconds, {}
+        return taken
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add what another clock has measured."""
+        with self._lock:
+            for name, more in seconds.items():
+                self.seconds[name] = self.seconds.get(name, 0.0) + more
 
     def shares(self) -> dict[str, float]:
         """Return name to its part of all that was measured; threads overlap, so this is not wall time."""

@@ -73,6 +73,7 @@ def open_engine(
     clock: Clock | None = None,
     *,
     tf32: bool = False,
+    threads: int | None = None,
 ) -> Engine:
     """Open a model with the engine that was named, or with the best that is there.
 
@@ -93,6 +94,9 @@ def open_engine(
         Measures the parts of the engine's work.
     tf32
         Let convolutions on a GPU round their factors to 10 bits.
+    threads
+        That compute on the CPU; None for what ONNX Runtime or torch takes by itself. For torch it is
+        a setting of the whole process.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def open_engine(
         raise InputError(f"--engine {engine} and --device {device} contradict each other; leave one out")
     if not model.exists():
         raise InputError(f"{model} is missing; give an exported .onnx or the folder of a run")
-    openers = _openers(model, outputs, clock or Clock(), tf32)
+    openers = _openers(model, outputs, clock or Clock(), tf32, threads)
     refusals: list[str] = []
     for name in _candidates(model, engine, device):
         try:
@@ -135,19 +139,20 @@ def _candidates(model: Path, engine: str, device: str) -> list[str]:
 
 
 def _openers(
-    model: Path, outputs: Sequence[str] | None, clock: Clock, tf32: bool
+    model: Path, outputs: Sequence[str] | None, clock: Clock, tf32: bool, threads: int | None
 ) -> dict[str, Callable[[], Engine]]:
     def ort(device: str) -> Engine:
         from eigenfeatures.export.batch.ort_engine import OrtEngine
 
-        return OrtEngine(model / MODEL_FILE if model.is_dir() else model, outputs, device, clock, tf32=tf32)
+        file = model / MODEL_FILE if model.is_dir() else model
+        return OrtEngine(file, outputs, device, clock, tf32=tf32, threads=threads)
 
     def torch(device: str) -> Engine:
         from eigenfeatures.export.batch.torch_engine import TorchEngine
 
         if not model.is_dir():
             raise InputError(f"{model} is one file, and --engine torch needs the folder of a run")
-        return TorchEngine(model, outputs, device, clock, tf32=tf32)
+        return TorchEngine(model, outputs, device, clock, tf32=tf32, threads=threads)
 
     return {
         f"{name}-{device}": partial(opener, device)

@@ -19,6 +19,8 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import atomic_path, sha256, write_text
 from eigenfeatures.export.run_folder import check_empty
 
+RECORD_FILE = "infer.json"
+
 _FORMAT = 1
 
 
@@ -49,17 +51,17 @@ class JobFolder:
 
     def commit(self, number: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write a block and note in the journal that it is done."""
-        with writing(self.path):
-            file = self._block(number)
-            with atomic_path(file) as temporary, temporary.open("xb") as stream:
-                np.savez(stream, **dict(arrays))  # type: ignore[arg-type]
-            with self._journal.open("a", encoding="ascii") as journal:
-                journal.write(f"{number} {sha256(file)}\n")
+        self.note(number, write_block(self.path, number, arrays))
+
+    def note(self, number: int, digest: str) -> None:
+        """Note in the journal that a block is done, whose file has this SHA-256."""
+        with writing(self.path), self._journal.open("a", encoding="ascii") as journal:
+            journal.write(f"{number} {digest}\n")
         self._done.add(number)
 
     def load(self, number: int) -> dict[str, NDArray[Any]]:
         """Read a block back."""
-        with np.load(self._block(number), allow_pickle=False) as block:
+        with np.load(_block(self.path, number), allow_pickle=False) as block:
             return dict(block)
 
     def finish(self) -> None:
@@ -70,9 +72,6 @@ class JobFolder:
     @property
     def _journal(self) -> Path:
         return self.path / "journal.txt"
-
-    def _block(self, number: int) -> Path:
-        return self.path / "blocks" / f"{number:08d}.npz"
 
     def _read_journal(self) -> set[int]:
         """Return the blocks that are there as the journal says; drop a line that a kill cut short."""
@@ -86,8 +85,17 @@ class JobFolder:
         number, _, digest = line.partition(" ")
         if not number.isdigit():
             return False
-        file = self._block(int(number))
+        file = _block(self.path, int(number))
         return file.is_file() and sha256(file) == digest
+
+
+def write_block(path: Path, number: int, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Write a block into a job's folder and return the SHA-256 of its file; the journal is not touched."""
+    file = _block(path, number)
+    with writing(path):
+        with atomic_path(file) as temporary, temporary.open("xb") as stream:
+            np.savez(stream, **dict(arrays))  # type: ignore[arg-type]
+        return sha256(file)
 
 
 def open_folder(path: Path, record: Mapping[str, Any], resume: bool) -> JobFolder:
@@ -113,7 +121,7 @@ def open_folder(path: Path, record: Mapping[str, Any], resume: bool) -> JobFolde
         check_vacant(path)
         record = {"format": _FORMAT, **record}
         with writing(path):
-            write_text(path / "infer.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+            write_text(path / RECORD_FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return JobFolder(path, record)
     _check_same(path, before, record)
     _remove_leftovers(path)
@@ -122,7 +130,7 @@ def open_folder(path: Path, record: Mapping[str, Any], resume: bool) -> JobFolde
 
 def read_record(path: Path) -> dict[str, Any] | None:
     """Return what ``infer.json`` in a folder holds, None where there is none."""
-    file = path / "infer.json"
+    file = path / RECORD_FILE
     if not file.is_file():
         return None
     try:
@@ -157,9 +165,13 @@ def writing(path: Path) -> Iterator[None]:
 
 def check_vacant(path: Path) -> None:
     """Raise `InputError` unless a folder is empty or not there yet."""
-    if (path / "infer.json").is_file():
+    if (path / RECORD_FILE).is_file():
         raise InputError(f"{path} holds another job; add --resume to continue it, or choose another folder")
     check_empty(path)
+
+
+def _block(path: Path, number: int) -> Path:
+    return path / "blocks" / f"{number:08d}.npz"
 
 
 def _check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

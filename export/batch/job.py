@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from eigenfeatures.eigen.memory import available_memory
 from eigenfeatures.export.batch.batches import Batches
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine
+from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.plan import BlockPlan, Demand, Part, parse_bytes, plan_blocks, working_set
 from eigenfeatures.export.batch.source import Source
 from eigenfeatures.export.batch.stages import Stage, run_stages
@@ -74,8 +76,42 @@ def probe(engine: Engine, source: Source) -> Probe:
     return Probe(Demand(slices.nbytes, results, max(working, slices.nbytes + results), resident), outputs)
 
 
-def choose_plan(engine: Engine, demand: Demand, batch: int | None, max_memory: str | None) -> BlockPlan:
+@dataclass(frozen=True)
+class Survey:
+    """What is to be known of a model before its blocks are computed, here or elsewhere.
+
+    Attributes
+    ----------
+    name, outputs, facts
+        Of the engine.
+    probe : Probe
+        What one slice told.
+    plan : BlockPlan
+        How the stacks are cut.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    facts: ModelFacts
+    probe: Probe
+    plan: BlockPlan
+
+
+def survey(
+    engine: Engine, source: Source, batch: int | None, max_memory: str | None, share: int = 1
+) -> Survey:
+    """Run one slice and plan the blocks; `share` processes like this one share what memory is free."""
+    probed = probe(engine, source)
+    plan = choose_plan(engine, probed.demand, batch, max_memory, share)
+    return Survey(engine.name, engine.outputs, engine.facts, probed, plan)
+
+
+def choose_plan(
+    engine: Engine, demand: Demand, batch: int | None, max_memory: str | None, share: int = 1
+) -> BlockPlan:
     """Choose batch and block for an engine; by default within half of what is free.
+
+    Of that half, a process gets its part where several share it.
 
     Raises
     ------
@@ -83,7 +119,7 @@ def choose_plan(engine: Engine, demand: Demand, batch: int | None, max_memory: s
         When `max_memory` is no size, or too small.
     """
     if max_memory is None:
-        limit = demand.resident + available_memory(torch.device("cpu")) // 2
+        limit = demand.resident + available_memory(torch.device("cpu")) // (2 * share)
     else:
         limit = parse_bytes(max_memory)
     preferred = _BATCH[engine.name.rpartition("-")[2]]
@@ -125,19 +161,29 @@ def run_blocks(
     """
     run = Batches(engine, batch, say)
 
-    def read(part: Part) -> Work:
-        source = sources[part.stack]
-        numbers = source.indices[part.first : part.first + part.length]
-        return Work(part, source.read(part.first, part.length), {"slice": numbers})
+    stages = (
+        Stage("read", partial(read_part, sources)),
+        Stage("prepare", partial(prepare_part, engine)),
+        Stage("infer", partial(infer_part, run)),
+    )
+    return run_stages(parts, (*stages, *further), clock)
 
-    def prepare(work: Work) -> Work:
-        work.arrays |= statistics_columns(slice_statistics(work.slices, engine.facts.operator))
-        return work
 
-    def infer(work: Work) -> Work:
-        work.arrays |= run(work.slices)
-        work.slices = work.slices[:0].copy()
-        return work
+def read_part(sources: Sequence[Source], part: Part) -> Work:
+    """Read a block."""
+    source = sources[part.stack]
+    numbers = source.indices[part.first : part.first + part.length]
+    return Work(part, source.read(part.first, part.length), {"slice": numbers})
 
-    stages = (Stage("read", read), Stage("prepare", prepare), Stage("infer", infer), *further)
-    return run_stages(parts, stages, clock)
+
+def prepare_part(engine: Engine, work: Work) -> Work:
+    """Add the statistics of a block's slices."""
+    work.arrays |= statistics_columns(slice_statistics(work.slices, engine.facts.operator))
+    return work
+
+
+def infer_part(run: Batches, work: Work) -> Work:
+    """Add the engine's outputs, and drop the slices."""
+    work.arrays |= run(work.slices)
+    work.slices = work.slices[:0].copy()
+    return work

@@ -45,6 +45,7 @@ def fit_engine(
     *,
     overlap: float | None = None,
     tf32: bool = False,
+    threads: int | None = None,
 ) -> Engine:
     """Return an engine for the slices of stacks: the given one, unless they are larger than its window.
 
@@ -66,8 +67,8 @@ def fit_engine(
         Tells a person what is done.
     overlap
         Of windows; None for the usual one.
-    tf32
-        Let convolutions on a GPU round their factors to 10 bits.
+    tf32, threads
+        As for `eigenfeatures.export.batch.engine.open_engine`.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def fit_engine(
         return engine
     outputs = _outputs(engine, model, asked, size, window)
     chosen = OVERLAP if overlap is None else overlap
-    large = LargeSlices(engine, model, outputs, size, clock, say, overlap=chosen, tf32=tf32)
+    large = LargeSlices(engine, model, outputs, size, clock, say, overlap=chosen, tf32=tf32, threads=threads)
     engine.close()
     return large
 
@@ -106,7 +107,7 @@ class LargeSlices:
         Measures the parts of the work.
     say
         Tells a person what is done.
-    overlap, tf32
+    overlap, tf32, threads
         As for `fit_engine`.
     """
 
@@ -121,6 +122,7 @@ class LargeSlices:
         *,
         overlap: float,
         tf32: bool,
+        threads: int | None = None,
     ) -> None:
         self.name, self.reason, self.facts = like.name, like.reason, replace(like.facts, size=size)
         self.outputs = tuple(outputs)
@@ -129,12 +131,16 @@ class LargeSlices:
         if "probabilities" in outputs:
             windows = Windows(size, like.facts.window or size, overlap)
             named = kind if kind == "torch" else like.name
-            classifier = open_engine(model, ["probabilities"], named, device, clock, tf32=tf32)
+            classifier = open_engine(
+                model, ["probabilities"], named, device, clock, tf32=tf32, threads=threads
+            )
             self._parts.append(_Windowed(classifier, windows, say))
             self.outputs = (*self.outputs, CLASS_MAPS)
             self.facts = replace(self.facts, map_step=windows.step)
             say(f"classes from {len(windows.regions)} windows a slice, {windows.step} pixels apart")
         if names := [name for name in outputs if name in _WHOLE]:
+            if threads is not None:
+                torch.set_num_threads(threads)
             whole = _Whole(model, names, device, size, clock, tf32)
             self._parts.append(whole)
             self.facts = replace(self.facts, layer=whole.layer, resolution=whole.resolution)

@@ -26,12 +26,16 @@ class Options:
         As for `eigenfeatures.export.batch.engine.open_engine`.
     tf32 : bool
         Let convolutions on a GPU round their factors to 10 bits.
+    threads : int, optional
+        That the model computes with on the CPU; on a cluster, in each worker.
     format : str
         Of volumes: ``zarr`` or ``tiff``.
     resume : bool
         Go on with the same job in the same folder.
     profile : bool
         Write ``trace.json``.
+    cluster : str, optional
+        Where to compute: ``local:N`` or the address of a scheduler of Dask; None for this process.
     reading : Reading
         Which slices, and which part of them.
     """
@@ -42,16 +46,24 @@ class Options:
     engine: str = "auto"
     device: str = "auto"
     tf32: bool = False
+    threads: int | None = None
     format: str = "zarr"
     resume: bool = False
     profile: bool = False
+    cluster: str | None = None
     reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
             raise InputError(f"--batch-size {self.batch} is out of range; give at least 1")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"--threads {self.threads} is out of range; give at least 1")
         if self.format not in FORMATS:
             raise InputError(f"--format '{self.format}' is unknown; choose one of {', '.join(FORMATS)}")
+        if self.cluster is not None and self.format == "tiff":
+            raise InputError("--format tiff can't be written by several workers; use zarr with --cluster")
+        if self.cluster is not None and self.profile:
+            raise InputError("--profile is of one process; leave it out with --cluster and see the dashboard")
 
 
 def read_names(text: str | None) -> tuple[str, ...] | None:

@@ -40,6 +40,8 @@ class OrtEngine:
         Measures ``upload``, the graph and ``download``; on the CPU the graph alone.
     tf32
         Let CUDA's convolutions and products round their factors to 10 bits.
+    threads
+        Of the CPU; None for a thread a core.
 
     Raises
     ------
@@ -55,6 +57,7 @@ class OrtEngine:
         clock: Clock,
         *,
         tf32: bool = False,
+        threads: int | None = None,
     ) -> None:
         if device == "cuda":
             _check_cuda()
@@ -63,7 +66,7 @@ class OrtEngine:
         self._clock, self._device = clock, device
         # All batches have one shape, so that the search for the fastest convolution is made once.
         cuda = {"cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": int(tf32)}
-        self._session = _session(file, device, cuda)
+        self._session = _session(file, device, cuda, threads)
         self._bound: BoundBatch | None = None
         self.facts = _facts(file, metadata, self._session.get_inputs()[0])
         self.outputs = _choose(file, outputs, self._session.get_outputs())
@@ -149,9 +152,10 @@ class BoundBatch:
             }
 
 
-def _session(file: Path, device: str, cuda: dict[str, Any]) -> Any:
+def _session(file: Path, device: str, cuda: dict[str, Any], threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
     providers: list[Any] = ["CPUExecutionProvider"]
     if device == "cuda":
         # Without this ONNX Runtime falls back to the CPU and says nothing.

@@ -110,6 +110,17 @@ class Source:
         every = int(self.indices[1] - self.indices[0]) if len(self.indices) > 1 else 1
         return None if voxel is None else VoxelSize(voxel.z * every, voxel.y, voxel.x)
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """The part of `identity` for which no pixel is read."""
+        return {
+            "name": self.name,
+            "path": str(self.stack.path.absolute()),
+            "files": self._files,
+            "shape": list(self.stack.shape),
+            "dtype": self.stack.dtype.name,
+        }
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What tells this stack from another or a changed one, without reading terabytes.
@@ -119,11 +130,7 @@ class Source:
         """
         ends = [self.stack.read([self.indices[k]], self.region) for k in (0, -1)]
         return {
-            "name": self.name,
-            "path": str(self.stack.path.absolute()),
-            "files": self._files,
-            "shape": list(self.stack.shape),
-            "dtype": self.stack.dtype.name,
+            **self.description,
             "first_slice": hashlib.sha256(ends[0].tobytes()).hexdigest(),
             "last_slice": hashlib.sha256(ends[1].tobytes()).hexdigest(),
         }

@@ -33,6 +33,12 @@ def is_volume(array: NDArray[Any]) -> bool:
     return array.ndim == 4
 
 
+def split_volumes(arrays: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Return the maps among arrays, and the others."""
+    maps = {name: array for name, array in arrays.items() if is_volume(array)}
+    return maps, {name: array for name, array in arrays.items() if name not in maps}
+
+
 def columns(stack: str, arrays: Arrays, classes: Sequence[str]) -> dict[str, Sequence[Any]]:
     """Turn the arrays of one block into columns, in a fixed order.
 

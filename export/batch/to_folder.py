@@ -2,26 +2,30 @@
 
 import csv
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.files import sha256
 from eigenfeatures.export.batch.clock import Clock
-from eigenfeatures.export.batch.engine import Engine, open_engine
-from eigenfeatures.export.batch.folder import JobFolder, check_vacant, open_folder
-from eigenfeatures.export.batch.job import Probe, Work, choose_plan, probe, run_blocks
-from eigenfeatures.export.batch.large_slices import fit_engine
+from eigenfeatures.export.batch.folder import RECORD_FILE, JobFolder, check_vacant, open_folder
+from eigenfeatures.export.batch.job import Probe, Survey, Work, run_blocks, survey
+from eigenfeatures.export.batch.opening import open_work
 from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.plan import BlockPlan, Part, format_bytes
 from eigenfeatures.export.batch.source import Source, close_sources, describe, open_sources
 from eigenfeatures.export.batch.stages import Stage
-from eigenfeatures.export.batch.table import columns, is_volume, write_blocks
+from eigenfeatures.export.batch.table import columns, is_volume, split_volumes, write_blocks
 from eigenfeatures.export.batch.volumes import Volumes, make_volumes
 from eigenfeatures.export.run_folder import check_outside
 from eigenfeatures.export.steps import Talk
 from eigenfeatures.export.versions import versions
+
+# From the blocks that are left to those that are written.
+_Compute = Callable[[list[Part]], Generator[Any, None, None]]
 
 
 def infer_to_folder(
@@ -62,36 +66,64 @@ def infer_to_folder(
     if not options.resume:
         check_vacant(out)
     clock = Clock(keep=options.profile)
-    engine = open_engine(model, options.outputs, options.engine, options.device, clock, tf32=options.tf32)
-    talk.say(f"running on '{engine.name}' ({engine.reason})")
+    run = _here if options.cluster is None else _on_cluster
     try:
-        sources = open_sources(stacks, options.reading, engine.facts)
+        return run(model, stacks, out, options, clock, talk)
+    except KeyboardInterrupt as stop:
+        raise InterruptedError("interrupted; 'infer' continues with --resume") from stop
+    finally:
+        if options.profile and (out / RECORD_FILE).is_file():
+            clock.write_trace(out / "trace.json")
+
+
+def _here(
+    model: Path, stacks: Sequence[Path], out: Path, options: Options, clock: Clock, talk: Talk
+) -> dict[str, Any]:
+    with open_work(model, stacks, options, clock, talk.say) as (engine, sources):
+        surveyed = survey(engine, sources[0], options.batch, options.max_memory)
+        clock.take()  # of the warm-up
+        job = _Job.start(surveyed, sources, out, options, clock, talk)
+        write = Stage("write", job._write)
+        return job.complete(
+            lambda parts: run_blocks(engine, sources, parts, job.plan.batch, clock, talk.say, write)
+        )
+
+
+def _on_cluster(
+    model: Path, stacks: Sequence[Path], out: Path, options: Options, clock: Clock, talk: Talk
+) -> dict[str, Any]:
+    try:
+        from eigenfeatures.export.batch.cluster import open_crew
+        from eigenfeatures.export.batch.worker import Order, fingerprint
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--cluster needs more packages ({error}): pip install 'eigenfeatures[cluster]'"
+        ) from error
+
+    with open_crew(model, stacks, options, clock, talk.say) as crew:
+        surveyed = crew.survey()
+        sources = open_sources(stacks, options.reading, surveyed.facts)
         try:
-            engine = fit_engine(
-                engine,
-                model,
-                options.outputs,
-                sources,
-                clock,
-                talk.say,
-                overlap=options.reading.overlap,
-                tf32=options.tf32,
+            job = _Job.start(surveyed, sources, out, crew.options, clock, talk)
+            order = Order(
+                out=out.absolute(),
+                record=sha256(out / RECORD_FILE),
+                engine=surveyed.name,
+                model=surveyed.facts.sha256,
+                stacks=fingerprint(sources),
+                plan=job.plan,
+                shapes=_volume_shapes(surveyed.probe),
             )
-            job = _Job.start(engine, sources, out, options, clock, talk)
-            return job.complete()
-        except KeyboardInterrupt as stop:
-            raise InterruptedError("interrupted; 'infer' continues with --resume") from stop
+            names = [source.name for source in sources]
+            facts = job.complete(lambda parts: crew.compute(order, parts, names, job.folder.note))
+            return facts | ({"filled_slices": crew.filled} if crew.filled else {})
         finally:
             close_sources(sources)
-    finally:
-        engine.close()
-        if options.profile and (out / "infer.json").is_file():
-            clock.write_trace(out / "trace.json")
 
 
 @dataclass(frozen=True)
 class _Job:
-    engine: Engine
+    survey: Survey
     sources: Sequence[Source]
     folder: JobFolder
     plan: BlockPlan
@@ -102,40 +134,37 @@ class _Job:
     @classmethod
     def start(
         cls,
-        engine: Engine,
+        surveyed: Survey,
         sources: Sequence[Source],
         out: Path,
         options: Options,
         clock: Clock,
         talk: Talk,
     ) -> "_Job":
-        probed = probe(engine, sources[0])
-        clock.seconds.clear()  # of the warm-up
-        planned = choose_plan(engine, probed.demand, options.batch, options.max_memory)
-        folder = open_folder(out, _record(engine, sources, options, planned), options.resume)
+        folder = open_folder(out, _record(surveyed, sources, options), options.resume)
         plan = BlockPlan(**folder.record["plan"])
-        peak = probed.demand.peak(plan.batch, plan.block)
+        peak = surveyed.probe.demand.peak(plan.batch, plan.block)
         talk.say(f"blocks of {plan.block} slices, {plan.batch} at once: at most about {format_bytes(peak)}")
-        shapes = _volume_shapes(probed)
-        volumes = make_volumes(options.format, out, sources, shapes, engine.facts, plan.block)
-        return cls(engine, sources, folder, plan, volumes, clock, talk)
+        shapes = _volume_shapes(surveyed.probe)
+        volumes = make_volumes(options.format, out, sources, shapes, surveyed.facts, plan.block)
+        return cls(surveyed, sources, folder, plan, volumes, clock, talk)
 
-    def complete(self) -> dict[str, Any]:
+    def complete(self, compute: _Compute) -> dict[str, Any]:
         start, done = time.perf_counter(), self._slices_done()
         if not self.folder.table.is_file():
-            self._run_blocks()
+            self._run_blocks(compute)
             with self.clock.span("finish"):
                 self._finish()
         # Also where a kill came between the table and this.
         self.folder.finish()
         took = time.perf_counter() - start
         filled = sum(source.stack.filled for source in self.sources)
-        facts = summarise(self.folder.table, self.engine.facts.classes)
+        facts = summarise(self.folder.table, self.survey.facts.classes)
         return {
             "folder": str(self.folder.path),
             **facts,
             **({"filled_slices": filled} if filled else {}),
-            "engine": self.engine.name,
+            "engine": self.survey.name,
             "slices_per_second": (facts["slices"] - done) / took,
             "seconds": dict(self.clock.seconds),
             "share": self.clock.shares(),
@@ -147,28 +176,18 @@ class _Job:
     def _parts(self) -> Iterator[Part]:
         return self.plan.parts([len(source.indices) for source in self.sources])
 
-    def _run_blocks(self) -> None:
+    def _run_blocks(self, compute: _Compute) -> None:
         done = self.folder.done
         left = [part for part in self._parts() if part.number not in done]
         if done:
             self.talk.say(f"{len(done)} of {len(done) + len(left)} blocks are done already")
-        results = run_blocks(
-            self.engine,
-            self.sources,
-            left,
-            self.plan.batch,
-            self.clock,
-            self.talk.say,
-            Stage("write", self._write),
-        )
-        with closing(results):
+        with closing(compute(left)) as results:
             slices = (number for part in results for number in range(part.length))
             for _ in self.talk.track(slices, "slices", sum(part.length for part in left)):
                 pass
 
     def _write(self, work: Work) -> Part:
-        maps = {name: array for name, array in work.arrays.items() if is_volume(array)}
-        numbers = {name: array for name, array in work.arrays.items() if name not in maps}
+        maps, numbers = split_volumes(work.arrays)
         kept = self.volumes.write(work.part, maps)
         self.folder.commit(work.part.number, {**numbers, **kept})
         return work.part
@@ -182,7 +201,7 @@ class _Job:
             self.folder.table,
             (
                 columns(
-                    self.sources[part.stack].name, self.folder.load(part.number), self.engine.facts.classes
+                    self.sources[part.stack].name, self.folder.load(part.number), self.survey.facts.classes
                 )
                 for part in parts
             ),
@@ -204,18 +223,19 @@ def summarise(table: Path, classes: Iterable[str]) -> dict[str, Any]:
     return {**facts, "accuracy": right / slices} if labelled else facts
 
 
-def _record(engine: Engine, sources: Sequence[Source], options: Options, plan: BlockPlan) -> dict[str, Any]:
+def _record(surveyed: Survey, sources: Sequence[Source], options: Options) -> dict[str, Any]:
     return {
-        "model": {"sha256": engine.facts.sha256},
+        "model": {"sha256": surveyed.facts.sha256},
         "settings": {
-            "engine": engine.name,
-            "outputs": engine.outputs,
+            "engine": surveyed.name,
+            "threads": options.threads,
+            "outputs": surveyed.outputs,
             "tf32": options.tf32,
             "format": options.format,
             "batch_size": options.batch,
             **describe(options.reading),
         },
-        "plan": {"batch": plan.batch, "block": plan.block},
+        "plan": {"batch": surveyed.plan.batch, "block": surveyed.plan.block},
         "stacks": {source.name: source.identity for source in sources},
         "versions": versions(),
     }

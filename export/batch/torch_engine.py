@@ -35,6 +35,8 @@ class TorchEngine:
         ``cpu`` or ``cuda``.
     clock
         Measures ``upload``, ``gradient``, ``network``, ``alpha``, ``SVD`` and ``download``.
+    threads
+        Of the CPU, for the whole process; None for what torch takes by itself.
     tf32
         Let CUDA's convolutions round their factors to 10 bits.
 
@@ -52,9 +54,12 @@ class TorchEngine:
         clock: Clock,
         *,
         tf32: bool = False,
+        threads: int | None = None,
     ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise NoDeviceError("torch finds no GPU")
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._device = torch.device(device)
         settings = RunFolder.open(run).settings
         model = load_model(run)

@@ -1,12 +1,13 @@
 """What a worker of a cluster does: it opens a job's model and stacks once, and computes blocks of it.
 
-A block is written by the worker that computed it: its maps into the one Zarr of each volume, no chunk of which
-two blocks share, and its numbers as one file. Doing a block twice writes the same bytes, so a block whose worker was
-lost is simply given to another one.
+A block is written by the worker that computed it: its maps into the one Zarr of each volume, where no
+two blocks share a chunk, and its numbers as one file. Doing a block twice writes the same bytes, so a block
+whose worker was lost is simply given to another one.
 """
 
 import hashlib
 import json
+import signal
 import socket
 import threading
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from eigenfeatures.export.batch.folder import RECORD_FILE, write_block
 from eigenfeatures.export.batch.job import Survey, Work, infer_part, prepare_part, read_part, survey
 from eigenfeatures.export.batch.opening import open_work
 from eigenfeatures.export.batch.options import Options
-from eigenfeatures.export.batch.plan import Part
+from eigenfeatures.export.batch.plan import BlockPlan, Part
 from eigenfeatures.export.batch.source import Source
 from eigenfeatures.export.batch.table import split_volumes
 from eigenfeatures.export.batch.volumes import Volumes, make_volumes
@@ -47,7 +48,7 @@ class Order:
         Name of the engine, and SHA-256 of the model.
     stacks : str
         `fingerprint` of the stacks.
-    batch, block : int
+    plan : BlockPlan
         Slices at once and slices a block.
     shapes : dict
         Output to the shape ``(C, h, w)`` of its maps.
@@ -58,8 +59,7 @@ class Order:
     engine: str
     model: str
     stacks: str
-    batch: int
-    block: int
+    plan: BlockPlan
     shapes: dict[str, tuple[int, int, int]]
 
 
@@ -128,6 +128,7 @@ class Desk(WorkerPlugin):
         with self._lock:
             engine, sources = self._open()
             if self._bench is None:
+                self._said.clear()  # which the survey told already
                 self._bench = _Bench(order, engine, sources, self._clock, self._said.append)
             filled = _filled(sources)
             digest = self._bench.run(part)
@@ -136,7 +137,7 @@ class Desk(WorkerPlugin):
     def _open(self) -> tuple[Engine, list[Source]]:
         threads = self._options.threads
         if threads is not None:  # of the kernels, in this thread
-            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         if self._work is None:
             opening = open_work(self._model, self._stacks, self._options, self._clock, self._said.append)
             self._work = self._opened.enter_context(opening)
@@ -156,9 +157,9 @@ class _Bench:
     ) -> None:
         _check(order, engine, sources)
         self._order, self._engine, self._sources, self._clock = order, engine, sources, clock
-        self._batches = Batches(engine, order.batch, say)
+        self._batches = Batches(engine, order.plan.batch, say)
         self._volumes: Volumes = make_volumes(
-            "zarr", order.out, sources, order.shapes, engine.facts, order.block
+            "zarr", order.out, sources, order.shapes, engine.facts, order.plan.block
         )
 
     def run(self, part: Part) -> str:
@@ -177,6 +178,11 @@ class _Bench:
         return write_block(self._order.out, work.part.number, numbers)
 
 
+def dask_setup(worker: Worker) -> None:  # noqa: ARG001
+    """Leave Ctrl-C to the command; for workers that share its terminal, where this module is a preload."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def survey_task(name: str, share: int) -> tuple[Survey, tuple[str, ...]]:
     """Plan a job in a worker; the task of `Desk.survey`."""
     return _desk(name).survey(share)
@@ -188,8 +194,11 @@ def block_task(name: str, order: Order, part: Part) -> Done:
 
 
 def fingerprint(sources: Sequence[Source]) -> str:
-    """Return a hash of what tells stacks from others, by the paths and times that this machine sees."""
-    text = json.dumps([source.identity for source in sources])
+    """Return a hash of what this machine sees of stacks: paths, shapes, sizes and times of their files.
+
+    No pixels are read: with hundreds of stacks and workers that would be a part of the whole work.
+    """
+    text = json.dumps([source.description for source in sources])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -63,3 +63,17 @@ def test_spans_are_kept_only_on_request(tmp_path):
     clock.write_trace(tmp_path / "trace.json")
     assert json.loads((tmp_path / "trace.json").read_text()) == {"traceEvents": []}
     assert Clock().shares() == {}
+
+
+def test_what_one_clock_took_another_adds():
+    worker, ours = Clock(), Clock()
+    for _ in range(2):
+        with worker.span("read"):
+            time.sleep(0.01)
+        taken = worker.take()
+        assert worker.seconds == {}
+        ours.add(taken)
+    assert 0.02 <= ours.seconds["read"] < 2
+    ours.add({"read": 1, "write": 2})
+    assert ours.seconds["read"] >= 1.02
+    assert ours.seconds["write"] == 2

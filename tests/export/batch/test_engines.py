@@ -71,6 +71,17 @@ def test_it_says_what_it_is(engine, raw):
     assert tuple(engine(raw[:1])) == engine.outputs
 
 
+def test_threads_are_those_asked_for(finished_run):
+    engine = open_engine(finished_run, engine="ort-cpu", threads=1)
+    assert engine._session.get_session_options().intra_op_num_threads == 1
+    before = torch.get_num_threads()
+    try:
+        open_engine(finished_run, engine="torch", device="cpu", threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_outputs_are_those_asked_for(finished_run, raw):
     opened = open_engine(finished_run, ["gap", "alpha"], "torch", "cpu")
     assert tuple(opened(raw[:1])) == ("gap", "alpha_index", "alpha_maximum", "alpha_mean")

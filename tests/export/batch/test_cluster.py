@@ -1,0 +1,226 @@
+"""Jobs on real clusters of Dask, whose workers are processes of their own."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import dask
+import psutil
+import pytest
+import tifffile
+from commands import assert_refused, call, random_stack, spawn
+from distributed import Client, LocalCluster
+from fake_engine import run_job
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.export.batch import cluster as clusters
+from eigenfeatures.export.batch import worker
+from eigenfeatures.export.steps import Talk
+
+# Blocks of 8 slices.
+OPTIONS = {"batch": 1, "max_memory": "100GB", "threads": 1}
+SLICES = 160
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """A line for each call of an engine in a worker."""
+    return tmp_path_factory.mktemp("log") / "calls"
+
+
+@pytest.fixture(scope="module")
+def cluster(log):
+    """Two workers with an engine of NumPy that takes 0.01 s a slice."""
+    with (
+        dask.config.set({"distributed.nanny.environ.FAKE_ENGINE_LOG": str(log)}),
+        LocalCluster(2, 1, dashboard_address=":0", preload=["fake_engine"], silence_logs=50) as started,
+    ):
+        yield started
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stack") / "scan.tif"
+    tifffile.imwrite(path, random_stack((SLICES, 32, 32)), photometric="minisblack")
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(stack, tmp_path_factory):
+    """The same job without a cluster."""
+    out = tmp_path_factory.mktemp("alone") / "out"
+    run_job(stack, out, **OPTIONS)
+    return content(out)
+
+
+def content(folder):
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
+    }
+
+
+def when_blocks_are_done(out, blocks, action):
+    """Start a thread that acts once the journal has so many lines."""
+
+    def watch():
+        journal = out / "journal.txt"
+        while not (journal.is_file() and journal.read_text().count("\n") >= blocks):
+            time.sleep(0.002)
+        action()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def test_the_bytes_are_those_of_one_process(cluster, stack, alone, tmp_path):
+    facts = run_job(stack, tmp_path / "out", cluster=cluster.scheduler_address, **OPTIONS)
+    assert content(tmp_path / "out") == alone
+    assert facts["slices"] == SLICES
+    assert set(facts["seconds"]) == {"read", "prepare", "infer", "write", "finish"}
+
+
+def test_another_stack_gives_other_bytes(cluster, alone, tmp_path):
+    """A negative control."""
+    images = random_stack((SLICES, 32, 32))
+    images[-1] = 0
+    tifffile.imwrite(tmp_path / "scan.tif", images, photometric="minisblack")
+    run_job(tmp_path / "scan.tif", tmp_path / "out", cluster=cluster.scheduler_address, **OPTIONS)
+    found = content(tmp_path / "out")
+    assert found.keys() == alone.keys()
+    assert found["slices.csv"] != alone["slices.csv"]
+
+
+def test_a_killed_worker_costs_its_blocks_in_flight(cluster, stack, alone, log, tmp_path):
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        victim = next(iter(client.run(os.getpid).values()))
+    before = log.read_text().count("\n")
+    killing = when_blocks_are_done(tmp_path / "out", 5, lambda: os.kill(victim, signal.SIGKILL))
+    run_job(stack, tmp_path / "out", cluster=cluster.scheduler_address, **OPTIONS)
+    killing.join()
+    assert not psutil.pid_exists(victim)
+    assert content(tmp_path / "out") == alone
+    slices_again = log.read_text().count("\n") - before - SLICES
+    # Two calls before the work begins; a worker has two blocks in flight.
+    assert 0 <= slices_again - 2 <= 2 * 8
+
+
+def test_ctrl_c_stops_and_the_job_goes_on_anywhere(cluster, stack, alone, tmp_path):
+    interrupting = when_blocks_are_done(tmp_path / "out", 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(InterruptedError, match="continues with --resume"):
+        run_job(stack, tmp_path / "out", cluster=cluster.scheduler_address, **OPTIONS)
+    interrupting.join()
+    done = (tmp_path / "out" / "journal.txt").read_text().splitlines()
+    assert 4 <= len(done) < 20
+    interrupting = when_blocks_are_done(
+        tmp_path / "out", len(done) + 2, lambda: os.kill(os.getpid(), signal.SIGINT)
+    )
+    with pytest.raises(InterruptedError):
+        run_job(stack, tmp_path / "out", cluster=cluster.scheduler_address, resume=True, **OPTIONS)
+    interrupting.join()
+    with pytest.raises(InputError, match="with threads = 1, and now it is 2"):
+        run_job(stack, tmp_path / "out", resume=True, **{**OPTIONS, "threads": 2})
+    run_job(stack, tmp_path / "out", resume=True, **OPTIONS)
+    assert content(tmp_path / "out") == alone
+
+
+def test_few_tasks_exist_at_once_and_their_names_can_be_read(cluster, stack, tmp_path, monkeypatch):
+    names, most = set(), 0
+
+    def track(items, *_):
+        nonlocal most
+        for item in items:
+            tasks = list(cluster.scheduler.tasks.values())
+            most = max(most, len(tasks))
+            names.update(task.prefix.name for task in tasks)
+            yield item
+
+    monkeypatch.setattr("fake_engine.QUIET", Talk(track, lambda _: None))
+    run_job(stack, tmp_path / "out", cluster=cluster.scheduler_address, **OPTIONS)
+    assert names == {"infer-scan-block"}
+    # Two workers with two each, and one whose result is in hand.
+    assert 2 <= most <= 5
+
+
+def test_a_worker_that_sees_other_files_is_refused(cluster, stack, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "fingerprint", lambda _: "0" * 64)
+    with pytest.raises(InputError, match=r"the worker on .* sees another model or other stacks"):
+        run_job(stack, tmp_path / "out", cluster=cluster.scheduler_address, **OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(clusters, "versions", lambda: {"onnxruntime": "0.1"})
+        with pytest.raises(InputError, match=r"the worker on .* has .*install the same versions"):
+            run_job(stack, tmp_path / "other", cluster=cluster.scheduler_address, **OPTIONS)
+
+
+def test_a_mistake_found_by_a_worker_is_told_as_any(cluster, tmp_path):
+    with pytest.raises(InputError, match=r"none\.tif"):
+        run_job(tmp_path / "none.tif", tmp_path / "out", cluster=cluster.scheduler_address, **OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_local_workers_from_the_command_line(finished_run, tmp_path):
+    """Ctrl-C reaches the workers too, as it does in a terminal; then the job goes on to the same bytes."""
+    stack = tmp_path / "scan.tif"
+    tifffile.imwrite(stack, random_stack((600, 40, 40)), photometric="minisblack")
+    options = ["--threads", "1", "--batch-size", "1", "--max-memory", "100GB"]
+    assert call("infer", finished_run, stack, "--out", tmp_path / "alone", *options).code == 0
+    options += ["--out", tmp_path / "out", "--resume", "--cluster"]
+    process = spawn("infer", finished_run, stack, *options, "local:2", start_new_session=True)
+    when_blocks_are_done(tmp_path / "out", 1, lambda: os.killpg(process.pid, signal.SIGINT)).join()
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, output) == (1, "")
+    assert error.splitlines()[-1] == "error: interrupted; 'infer' continues with --resume"
+    assert "Traceback" not in error
+    # Python's tracker of shared resources ends just after the command.
+    _, left = psutil.wait_procs([p for p in psutil.process_iter() if _group(p) == process.pid], timeout=10)
+    assert not left, "no worker is left"
+    answer = call("infer", finished_run, stack, *options, "local:1")
+    assert answer.code == 0, answer.error
+    assert "1 workers, each computing with 1 threads" in answer.error
+    assert content(tmp_path / "out") == content(tmp_path / "alone")
+
+
+def _group(process):
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
+
+
+REFUSED = {
+    "no number": (["--cluster", "local:many"], "'local:many' is no cluster; give local:N or tcp://host:port"),
+    "no worker": (["--cluster", "local:0"], "'local:0' is no cluster"),
+    "another protocol": (["--cluster", "http://host:80"], "is no cluster"),
+    "no scheduler": (["--cluster", "tcp://127.0.0.1:9"], "no scheduler answers in 1 s; check the address"),
+    "one file": (["--cluster", "local:2", "--format", "tiff"], "use zarr with --cluster"),
+    "a trace": (["--cluster", "local:2", "--profile"], "leave it out with --cluster"),
+    "threads": (["--threads", "0"], "--threads 0 is out of range"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_bad_option_is_one_line(what, stack, tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "PATIENCE", 1)
+    options, reason = REFUSED[what]
+    (tmp_path / "m.onnx").touch()
+    assert_refused(call("infer", tmp_path / "m.onnx", stack, "--out", tmp_path / "out", *options), reason)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scheduler_without_workers_is_refused(stack, tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "PATIENCE", 1)
+    with (
+        LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as empty,
+        pytest.raises(InputError, match=r"has no worker; start some by 'dask worker'"),
+    ):
+        run_job(stack, tmp_path / "out", cluster=empty.scheduler_address, **OPTIONS)
+
+
+def test_a_missing_package_is_one_line(stack, tmp_path, monkeypatch):
+    for name in ("cluster", "worker"):
+        monkeypatch.delitem(sys.modules, f"eigenfeatures.export.batch.{name}")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"pip install 'eigenfeatures\[cluster\]'"):
+        run_job(stack, tmp_path / "out", cluster="local:2", **OPTIONS)
