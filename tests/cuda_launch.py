@@ -1,6 +1,5 @@
 """Launch a function of a test on a device as kernels are, or in the simulator."""
 
-
 from numba.cuda import types
 from numba.cuda.typing.typeof import typeof
 
