@@ -35,6 +35,7 @@ def assert_same_files(run, other, names=REPRODUCED):
         assert (run / name).read_bytes() == (other / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bytes_in_another_process(finished_run, stacks, tmp_path):
     process = spawn("run", stacks, "--out", tmp_path / "again", *QUICK)
     _, error = process.communicate(timeout=240)
@@ -44,6 +45,7 @@ def test_the_same_command_gives_the_same_bytes_in_another_process(finished_run, 
         assert path.read_bytes() == (tmp_path / "again" / "eigenfeatures" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_steps_one_by_one_give_the_same_bytes(finished_run, stacks, tmp_path):
     run = tmp_path / "run"
     steps = [("stats", stacks, "--out", run, *QUICK), ("train", stacks, "--out", run, *QUICK)]
@@ -73,6 +75,7 @@ def test_an_export_of_another_layer_leaves_the_run_as_it_is(finished_run, tmp_pa
     assert tomllib.loads((run / "run.toml").read_text(encoding="utf-8"))["settings"]["layer"] == "relu1"
 
 
+@pytest.mark.slow
 def test_a_run_is_compared_only_with_one_on_the_same_slices(finished_run, stacks, tmp_path):
     other = tmp_path / "other"
     assert call("run", stacks, "--out", other, *QUICK, "--roi", "0,0,40,38").code == 0
@@ -82,6 +85,7 @@ def test_a_run_is_compared_only_with_one_on_the_same_slices(finished_run, stacks
         assert f"{second} is a run on other samples or regions" in answer.error
 
 
+@pytest.mark.slow
 def test_a_report_no_longer_compared_drops_the_other_training(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     assert call("report", run, "--compare", finished_run).code == 0
@@ -131,6 +135,7 @@ def test_features_of_another_layer_or_resolution(
     assert row["alpha_relu2_maximum"] == rows(finished_run)[37]["alpha_relu2_maximum"]
 
 
+@pytest.mark.slow
 def test_a_compared_run_adds_a_column_and_its_training(finished_run, stacks, tmp_path):
     answer = call(
         "run", stacks, "--out", tmp_path / "other", *QUICK, "--augment", "none", "--resolution", "dense"
@@ -161,6 +166,7 @@ def test_a_compared_run_adds_a_column_and_its_training(finished_run, stacks, tmp
     assert (run / "report.html").read_text(encoding="utf-8").count("<figure>") == len(FIGURES) + 1
 
 
+@pytest.mark.slow
 def test_two_regions_of_each_float_stack_on_one_scale(stacks, tmp_path):
     """Regions, a voxel size, another operator and the data set's own scale, on 32-bit stacks."""
     root = tmp_path / "samples"
@@ -205,6 +211,7 @@ def test_two_regions_of_each_float_stack_on_one_scale(stacks, tmp_path):
         assert lengths / pixels == pytest.approx(6.0, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_whole_specimens_are_held_out(stacks, tmp_path):
     """Two 16-bit specimens a material, one as a stack and one as a folder of slices, cropped to 36.
 

@@ -190,6 +190,7 @@ def smooth_slices(count, size=(64, 64)):
     return (128 + 8 * smooth).clip(0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "outputs", "options"),
     [
@@ -245,6 +246,7 @@ def wrecked_weights(monkeypatch):
     monkeypatch.setattr(half_precision, "_rounded", huge)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "wreck"), [("int8", wrecked_ranges), ("float16", wrecked_weights)])
 def test_a_wrecked_file_is_refused(finished_run, tmp_path, monkeypatch, name, wreck):
     wreck(monkeypatch)

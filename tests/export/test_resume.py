@@ -60,6 +60,7 @@ def unbroken(stacks, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "name", "times", "there", "missing"),
     [
@@ -125,6 +126,7 @@ def _interrupting(name):
     return mock.patch.object(Path, "replace", replace_or_stop)
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_from_between_any_two_files(finished_run, stacks, tmp_path):
     """Interrupted again and again, each time at the next file; what is there is not made anew."""
     run, resume = tmp_path / "run", []

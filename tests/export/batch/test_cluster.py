@@ -160,6 +160,7 @@ def test_a_mistake_found_by_a_worker_is_told_as_any(cluster, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_local_workers_from_the_command_line(finished_run, tmp_path):
     """Ctrl-C reaches the workers too, as it does in a terminal; then the job goes on to the same bytes."""
     stack = tmp_path / "scan.tif"
