@@ -215,11 +215,12 @@ def infer(
         if stacks or out is not None:
             raise InputError("STACKS and --out go together: give both to infer other stacks, or neither")
         return _infer_own(model, device)
-    from eigenfeatures.export.batch.options import Options, read_names, read_reading
+    from eigenfeatures.export.batch.options import Options, read_reading
     from eigenfeatures.export.batch.to_folder import infer_to_folder
+    from eigenfeatures.export.outputs import parse_outputs
 
     options = Options(
-        outputs=read_names(outputs),
+        outputs=None if outputs is None else parse_outputs(outputs),
         batch=batch_size,
         max_memory=max_memory,
         engine=engine,

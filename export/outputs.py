@@ -72,8 +72,19 @@ def default_outputs(any_size: bool) -> tuple[str, ...]:
 
 
 def parse_outputs(text: str) -> tuple[str, ...]:
-    """Split the names of outputs at commas."""
-    return tuple(name.strip() for name in text.split(","))
+    """Read names of outputs such as "probabilities,eigenfeatures".
+
+    Raises
+    ------
+    InputError
+        When there is none.
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise InputError(
+            f"--outputs {text!r} names no output; give some, such as probabilities,eigenfeatures"
+        )
+    return names
 
 
 def largest_rank(network: Network, layer: str, resolution: str) -> int:

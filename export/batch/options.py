@@ -66,24 +66,6 @@ class Options:
             raise InputError("--profile is of one process; leave it out with --cluster and see the dashboard")
 
 
-def read_names(text: str | None) -> tuple[str, ...] | None:
-    """Read "probabilities,eigenfeatures"; None stays None.
-
-    Raises
-    ------
-    InputError
-        When there is no name.
-    """
-    if text is None:
-        return None
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise InputError(
-            f"--outputs {text!r} names no output; give some, such as probabilities,eigenfeatures"
-        )
-    return names
-
-
 def read_reading(
     axis: int,
     roi: str | None,
