@@ -46,6 +46,7 @@ def infer(
     device: str = "auto",
     engine: str = "auto",
     max_memory: str | None = None,
+    tf32: bool = False,
     reading: Reading | None = None,
 ) -> Iterator[Block]:
     """Run a model over a stack of any length, block by block.
@@ -68,6 +69,8 @@ def infer(
         ``auto``, ``ort-cpu``, ``ort-cuda`` or ``torch``.
     max_memory
         What the process may hold, such as ``"4GB"``; by default half of what is free.
+    tf32
+        Let convolutions on a GPU round their factors to 10 bits; refused on a CPU.
     reading
         Axis, step, region and overlap of windows; by default whole slices, all of them.
 
@@ -89,14 +92,14 @@ def infer(
             labels = block.arrays["probabilities"].argmax(1)
     """
     clock = Clock()
-    opened = open_engine(Path(model), outputs, engine, device, clock)
+    opened = open_engine(Path(model), outputs, engine, device, clock, tf32=tf32)
     chosen = reading or Reading()
     given = isinstance(stack, Stack)
     found = stack if isinstance(stack, Stack) else open_any(Path(stack), chosen)
     try:
         source = source_of(found, chosen, opened.facts)
         opened = fit_engine(
-            opened, Path(model), outputs, [source], clock, lambda _: None, overlap=chosen.overlap
+            opened, Path(model), outputs, [source], clock, lambda _: None, overlap=chosen.overlap, tf32=tf32
         )
         plan = choose_plan(opened, probe(opened, source).demand, batch, max_memory)
     except BaseException:

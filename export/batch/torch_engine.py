@@ -23,7 +23,8 @@ from eigenfeatures.kernels import standardized_gradient, strongest_channel, trun
 class TorchEngine:
     """The network of a run's folder in torch; see `eigenfeatures.export.batch.engine.Engine`.
 
-    Slices are uploaded once; gradient, network and SVD stay on the device.
+    Slices are uploaded once; gradient, network and SVD stay on the device. With ``cuda`` it ran once on an
+    H100, with channels last and without TF32; not yet as it is now.
 
     Parameters
     ----------

@@ -59,3 +59,8 @@ def test_importing_export_stays_light():
     assert {"torch", "onnx", "onnxruntime", "numba"} & set(done.stdout.split()) == set()
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         _ = export.colour
+
+
+def test_tf32_is_refused_on_a_processor(finished_run, stacks):
+    with pytest.raises(InputError, match="--tf32 is for a GPU"):
+        export.infer(finished_run, stacks / "sample2.tif", device="cpu", tf32=True)
