@@ -82,6 +82,15 @@ class Network(nn.Sequential):
         """Weights and running statistics by name, each contiguous as safetensors wants them."""
         return {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
 
+    def up_to(self, layer: str) -> "Network":
+        """Return the network's first layers, up to a response layer; they share their weights with it."""
+        self.check_layer(layer)
+        names = [name for name, _ in self.named_children()]
+        kept = names[: names.index(layer) + 1]
+        part = Network(OrderedDict((name, self.get_submodule(name)) for name in kept))
+        part.preset, part.classes, part.size = self.preset, self.classes, self.size
+        return part.train(self.training)
+
     def check_layer(self, layer: str) -> None:
         """Raise `InputError` unless `layer` names a response layer of this network."""
         if layer not in self.response_layers:

@@ -5,7 +5,7 @@ of the iteration or epoch, so that weights and that number are the whole state.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from eigenfeatures.eigen.progress import Track, silent
 from eigenfeatures.eigen.samples import SampleSet
 
 AUGMENTATIONS = ("flips", "none")
+LABELS = ("true", "shuffled")
 VALIDATION_INTERVAL = 5
 _POPULATION_SLICES = 128
 
@@ -49,8 +50,11 @@ class TrainingPlan:
         ``flips``: each slice is mirrored and turned upside down at random; or ``none``.
     early_stop : int or None
         Stop after so many validations without a smaller validation loss.
+    labels : str
+        ``true``, or ``shuffled``: a null model, in which the slices of the training part get
+        each other's labels. The validation part keeps its own.
     seed : int
-        Of order, flips and dropout.
+        Of order, flips, dropout and shuffled labels.
     """
 
     iterations: int = 70
@@ -59,7 +63,12 @@ class TrainingPlan:
     l2: float = 0.1
     augment: str = "flips"
     early_stop: int | None = None
+    labels: str = "true"
     seed: int = 0
+
+
+class TrainingDivergedError(InputError):
+    """The loss is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,7 @@ def train(
     *,
     device: torch.device,
     checkpoint: Path | None = None,
+    snapshot: Callable[[int, Network], None] | None = None,
     track: Track = silent,
 ) -> list[TrainingStep]:
     """Train a network in place.
@@ -103,6 +113,9 @@ def train(
         Where to train.
     checkpoint
         A file to continue from if it exists, and to write at every validation.
+    snapshot
+        Called with the number of the iteration and the network as it is validated: before the
+        first iteration (0, the untrained network) and at every validation.
     track
         Shows progress.
 
@@ -114,26 +127,32 @@ def train(
     Raises
     ------
     InputError
-        For an unknown augmentation, a batch larger than the training set, or a
-        checkpoint of another network.
+        For an unknown augmentation or kind of labels, a batch larger than the training set, or a
+        checkpoint of another network; `TrainingDivergedError` where the loss is no longer finite.
     """
     if plan.augment not in AUGMENTATIONS:
         raise InputError(f"augment '{plan.augment}' is unknown; choose one of {', '.join(AUGMENTATIONS)}")
+    labels = _labels(samples, training, plan)
     check_batch_size(plan.batch_size, len(training))
     history = _load_checkpoint(checkpoint, network) if checkpoint and checkpoint.exists() else []
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = _optimiser(network, plan)
+    if snapshot and not history:
+        _estimate_population(network, samples, preprocessing, training, plan.batch_size, device)
+        snapshot(0, network)
     remaining = range(len(history) + 1, plan.iterations + 1)
     if _stops_early(history, plan.early_stop):
         remaining = range(0)
     for iteration in track(remaining, "training", len(remaining)):
-        batch = _batch(samples, preprocessing, training, plan, iteration, device)
+        batch = _batch(samples, labels, preprocessing, training, plan, iteration, device)
         step = _descend(network, optimiser, *batch, plan, iteration, len(training) // plan.batch_size)
         if iteration % VALIDATION_INTERVAL == 0 or iteration == plan.iterations:
             _estimate_population(network, samples, preprocessing, training, plan.batch_size, device)
             loss, accuracy = _validate(network, samples, preprocessing, validation, plan.batch_size, device)
             history.append(replace(step, validation_loss=loss, validation_accuracy=accuracy))
+            if snapshot:
+                snapshot(iteration, network)
             if checkpoint:
                 _save_checkpoint(checkpoint, network, history)
             if _stops_early(history, plan.early_stop):
@@ -153,6 +172,17 @@ def check_batch_size(batch_size: int, slices: int) -> None:
         )
 
 
+def _labels(samples: SampleSet, training: NDArray[np.int64], plan: TrainingPlan) -> NDArray[np.int64]:
+    """Return the class number of every slice that the training goes by."""
+    if plan.labels not in LABELS:
+        raise InputError(f"labels '{plan.labels}' are unknown; choose one of {', '.join(LABELS)}")
+    if plan.labels == "true":
+        return samples.label
+    labels = samples.label.copy()
+    labels[training] = np.random.default_rng([plan.seed, 4]).permutation(labels[training])
+    return labels
+
+
 def _optimiser(network: Network, plan: TrainingPlan) -> torch.optim.SGD:
     # The gradient of λ/2 ‖w‖² (eq. 12) is λw: SGD's weight decay, where there is no momentum.
     decayed: list[nn.Parameter] = []
@@ -170,6 +200,7 @@ def _optimiser(network: Network, plan: TrainingPlan) -> torch.optim.SGD:
 
 def _batch(
     samples: SampleSet,
+    labels: NDArray[np.int64],
     preprocessing: Preprocessing,
     training: NDArray[np.int64],
     plan: TrainingPlan,
@@ -187,7 +218,7 @@ def _batch(
             np.flip(image, tuple(np.flatnonzero(flip))) for image, flip in zip(slices, flips, strict=True)
         ]
         slices = np.stack(flipped)
-    return _to_tensor(preprocessing(slices), device), torch.from_numpy(samples.label[chosen]).to(device)
+    return _to_tensor(preprocessing(slices), device), torch.from_numpy(labels[chosen]).to(device)
 
 
 def _to_tensor(images: NDArray[np.float32], device: torch.device) -> Tensor:
@@ -211,7 +242,7 @@ def _descend(
             logits = network(images).float()
     loss = functional.cross_entropy(logits, labels)
     if not torch.isfinite(loss):
-        raise InputError(
+        raise TrainingDivergedError(
             f"the training loss is no longer finite at iteration {iteration}; use a smaller --learning-rate"
         )
     optimiser.zero_grad()

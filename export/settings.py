@@ -15,10 +15,11 @@ from eigenfeatures.eigen.preprocessing import NORMALISATIONS
 from eigenfeatures.eigen.responses import RESOLUTIONS
 from eigenfeatures.eigen.split import SPLITS
 from eigenfeatures.eigen.stacks import Region
-from eigenfeatures.eigen.training import AUGMENTATIONS, TrainingPlan
+from eigenfeatures.eigen.training import AUGMENTATIONS, LABELS, TrainingPlan
 from eigenfeatures.kernels import OPERATORS
 
 _SMALLER_BATCH = {"reduced": 32}
+_LARGEST_SEED = 2**32 - 1
 
 
 def _setting(
@@ -59,7 +60,11 @@ class Settings:
     learning_rate: float = _setting(0.01, "learning rate", minimum=1e-9)
     l2: float = _setting(0.1, "λ of the L2 penalty on weights", minimum=0)
     early_stop: int | None = _setting(None, "stop after so many validations without a lower loss", minimum=1)
-    seed: int = _setting(0, "seed of all that is random", minimum=0, maximum=2**32 - 1)
+    seed: int = _setting(0, "seed of all that is random", minimum=0, maximum=_LARGEST_SEED)
+    split_seed: int | None = _setting(
+        None, "seed of the split (default: the seed)", minimum=0, maximum=_LARGEST_SEED
+    )
+    labels: str = _setting("true", "shuffled is a control: training slices with each other's labels", LABELS)
     layer: str = _setting("relu2", "response layer: conv1, relu1, conv2 …")
     resolution: str = _setting("pooled", "response maps as trained, or one pixel a slice pixel", RESOLUTIONS)
     rank: int = _setting(1, "how many singular vectors to write, up to 8", minimum=1, maximum=8)
@@ -87,6 +92,7 @@ class Settings:
             l2=self.l2,
             augment=self.augment,
             early_stop=self.early_stop,
+            labels=self.labels,
             seed=self.seed,
         )
 

@@ -16,7 +16,7 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import write_text
 from eigenfeatures.eigen.memory import available_memory, check_training_memory
 from eigenfeatures.eigen.model_file import Model, load_model, save_model
-from eigenfeatures.eigen.network import build_network
+from eigenfeatures.eigen.network import Network, build_network
 from eigenfeatures.eigen.preprocessing import (
     Preprocessing,
     fit_preprocessing,
@@ -96,7 +96,7 @@ def measure(samples_folder: Path, out: Path, settings: Settings, talk: Talk) -> 
     """
     with _opened(samples_folder, out, settings, False, talk) as samples:
         check_outside(out, samples_folder)
-        split = split_slices(samples, settings.split, settings.seed)
+        split = _split(samples, settings)
         yield _measured(samples, split, out, settings, False, talk)
 
 
@@ -111,9 +111,14 @@ def start(samples_folder: Path, out: Path, settings: Settings, resume: bool, tal
     """
     with _opened(samples_folder, out, settings, resume, talk) as samples:
         check_outside(out, samples_folder)
-        split = split_slices(samples, settings.split, settings.seed)
+        split = _split(samples, settings)
         _check_training(samples, split, settings, talk)
         yield _measured(samples, split, out, settings, resume, talk)
+
+
+def _split(samples: SampleSet, settings: Settings) -> NDArray[np.str_]:
+    seed = settings.seed if settings.split_seed is None else settings.split_seed
+    return split_slices(samples, settings.split, seed)
 
 
 def _opened(samples_folder: Path, out: Path, settings: Settings, resume: bool, talk: Talk) -> SampleSet:
@@ -199,8 +204,8 @@ def open_run(path: Path, talk: Talk, **changes: Any) -> Iterator[tuple[RunFolder
         yield folder, samples, model
 
 
-def train_step(run: Run, talk: Talk) -> None:
-    """Train, and write ``training.csv`` and the model."""
+def train_step(run: Run, talk: Talk, snapshot: Callable[[int, Network], None] | None = None) -> None:
+    """Train, and write ``training.csv`` and the model; `snapshot` is given to `train`."""
     settings, samples = run.folder.settings, run.samples
     network = build_network(settings.preset, len(samples.classes), samples.size, settings.seed)
     history = train(
@@ -212,6 +217,7 @@ def train_step(run: Run, talk: Talk) -> None:
         settings.plan,
         device=choose_device(settings.device),
         checkpoint=run.folder.checkpoint,
+        snapshot=snapshot,
         track=talk.track,
     )
     write_table(

@@ -1,0 +1,104 @@
+"""The trainings of a study: each a run's folder of its own, finished ones kept, several at once if asked."""
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from eigenfeatures.eigen.progress import Item, silent
+from eigenfeatures.eigen.snapshots import save_snapshot
+from eigenfeatures.eigen.training import TrainingDivergedError
+from eigenfeatures.export.run_folder import RunFolder, check_same_settings
+from eigenfeatures.export.settings import Settings
+from eigenfeatures.export.steps import Talk, start, train_step
+
+SNAPSHOTS = "snapshots"
+
+
+def unfinished(folder: Path, runs: dict[str, Settings]) -> dict[str, Settings]:
+    """Return the runs that are still to be trained.
+
+    Raises
+    ------
+    InputError
+        When a finished one was made with other settings.
+    """
+    left = {}
+    for name, settings in runs.items():
+        if (folder / name / "run.toml").is_file():
+            check_same_settings(folder / name, settings)
+            if RunFolder.open(folder / name).has_model:
+                continue
+        left[name] = settings
+    return left
+
+
+def train_runs(
+    samples: Path, folder: Path, runs: dict[str, Settings], layer: str, jobs: int, talk: Talk
+) -> dict[str, str]:
+    """Train runs, `jobs` at once, each below `folder` under its name.
+
+    Returns
+    -------
+    dict
+        Name of a run whose training diverged to what was the matter.
+
+    Raises
+    ------
+    InputError
+        For any other mistake in the stacks, the settings or the folders.
+    """
+    diverged = {}
+    for number, (name, problem) in enumerate(_outcomes(samples, folder, runs, layer, jobs, talk), start=1):
+        if problem:
+            diverged[name] = problem
+        talk.say(f"training {number} of {len(runs)}: {name} {f'diverged: {problem}' if problem else 'is done'}")
+    return diverged
+
+
+def _outcomes(
+    samples: Path, folder: Path, runs: dict[str, Settings], layer: str, jobs: int, talk: Talk
+) -> Iterator[tuple[str, str | None]]:
+    if jobs == 1:
+        for name, settings in runs.items():
+            quiet = Talk(partial(_renamed, talk, name), _say_nothing)
+            yield name, train_one(samples, folder / name, settings, layer, quiet)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
+        try:
+            waiting = {
+                pool.submit(train_one, samples, folder / name, settings, layer): name
+                for name, settings in runs.items()
+            }
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _renamed(talk: Talk, name: str, items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
+    return talk.track(items, f"{name}: {description}", total)
+
+
+def _say_nothing(text: str) -> None:
+    """Keep what every training repeats, such as how stacks are cropped, off the terminal."""
+
+
+_SILENT = Talk(silent, _say_nothing)
+
+
+def train_one(samples: Path, out: Path, settings: Settings, layer: str, talk: Talk = _SILENT) -> str | None:
+    """Train one run, or go on with it; return what was the matter if it diverged."""
+    with start(samples, out, settings, True, talk) as run:
+        try:
+            train_step(run, talk, partial(save_snapshot, out / SNAPSHOTS, layer))
+        except TrainingDivergedError as error:
+            return str(error)
+    return None
