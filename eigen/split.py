@@ -105,7 +105,7 @@ def _random(samples: SampleSet, split: NDArray[np.str_], draw: np.random.Generat
 
 
 def _block(samples: SampleSet, split: NDArray[np.str_], draw: np.random.Generator) -> None:
-    for members in _slices_by_source(samples).values():
+    for members in slices_by_source(samples).values():
         positions = samples.slice_of[members]
         depth = int(positions.max()) + 1
         length = round(VALIDATION_SHARE * depth)
@@ -118,7 +118,7 @@ def _block(samples: SampleSet, split: NDArray[np.str_], draw: np.random.Generato
 
 
 def _specimen(samples: SampleSet, split: NDArray[np.str_], draw: np.random.Generator) -> None:
-    by_source = _slices_by_source(samples)
+    by_source = slices_by_source(samples)
     for label, name in enumerate(samples.classes):
         sources = [source for source in by_source if source[0] == label]
         if len(sources) < 2:
@@ -131,7 +131,7 @@ def _specimen(samples: SampleSet, split: NDArray[np.str_], draw: np.random.Gener
             split[by_source[sources[index]]] = VALIDATION
 
 
-def _slices_by_source(samples: SampleSet) -> dict[tuple[int, str], NDArray[np.int64]]:
+def slices_by_source(samples: SampleSet) -> dict[tuple[int, str], NDArray[np.int64]]:
     """Group slices by the stack that they come from; regions of one stack stay together."""
     groups: dict[tuple[int, str], list[int]] = {}
     for index, specimen in enumerate(samples.specimen_of):

@@ -139,7 +139,7 @@ def train(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = _optimiser(network, plan)
     if snapshot and not history:
-        _estimate_population(network, samples, preprocessing, training, plan.batch_size, device)
+        estimate_population(network, samples, preprocessing, training, plan.batch_size, device)
         snapshot(0, network)
     remaining = range(len(history) + 1, plan.iterations + 1)
     if _stops_early(history, plan.early_stop):
@@ -148,7 +148,7 @@ def train(
         batch = _batch(samples, labels, preprocessing, training, plan, iteration, device)
         step = _descend(network, optimiser, *batch, plan, iteration, len(training) // plan.batch_size)
         if iteration % VALIDATION_INTERVAL == 0 or iteration == plan.iterations:
-            _estimate_population(network, samples, preprocessing, training, plan.batch_size, device)
+            estimate_population(network, samples, preprocessing, training, plan.batch_size, device)
             loss, accuracy = _validate(network, samples, preprocessing, validation, plan.batch_size, device)
             history.append(replace(step, validation_loss=loss, validation_accuracy=accuracy))
             if snapshot:
@@ -261,7 +261,7 @@ def _descend(
 
 
 @torch.inference_mode()
-def _estimate_population(
+def estimate_population(
     network: Network,
     samples: SampleSet,
     preprocessing: Preprocessing,

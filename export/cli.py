@@ -2,6 +2,7 @@
 
 import io
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -296,6 +297,66 @@ def report(
             with open_run(compare, talk) as other:
                 compare_step(opened, other, talk)
     return {"report": str(run / "report.html")}
+
+
+@app.command()
+@reports
+@partial(with_settings, without=("preset", "labels", "rank"))
+def study(
+    samples: SAMPLES,
+    out: OUT,
+    *,
+    presets: Annotated[
+        str | None,
+        typer.Option(help="Networks of the core plan, comma-separated (default: paper,reduced,alexnet)."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each network (default: 5).")] = None,
+    also: Annotated[
+        str, typer.Option(help="Further plans, comma-separated: nulls, splits, operators, claims.")
+    ] = "",
+    also_preset: Annotated[
+        str | None, typer.Option(help="The network that further plans train (default: reduced).")
+    ] = None,
+    also_seeds: Annotated[int, typer.Option(help="Trainings of each of its variations.")] = 3,
+    jobs: Annotated[int, typer.Option(help="Trainings at once, which share the processor.")] = 1,
+    properties: Annotated[
+        Path | None, typer.Option(help="CSV table of known properties, a row a sample, to rank them by.")
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A trial in minutes: small network, fewer seeds."),
+    ] = False,
+    resume: RESUME = False,
+    settings: Settings,
+) -> Values:
+    """Measure the paper's claims on your samples: how stable eigenfeatures are, and whose.
+
+    Trains every network with several seeds and compares what they make of every slice.
+
+    Example: eigenfeatures study stacks/ --out study1
+
+    Example: eigenfeatures study stacks/ --out study1 --also nulls,splits,operators,claims --resume
+
+    Example: eigenfeatures study stacks/ --out trial --quick
+    """
+    from eigenfeatures.export.study.study import StudyOptions, quick_settings, run_study
+
+    usual = StudyOptions(("small",), seeds=3, also_preset="small") if quick else StudyOptions()
+    options = StudyOptions(
+        presets=usual.presets if presets is None else _names(presets),
+        seeds=usual.seeds if seeds is None else seeds,
+        also=_names(also),
+        also_preset=also_preset or usual.also_preset,
+        also_seeds=also_seeds,
+        jobs=jobs,
+        properties=properties,
+        resume=resume,
+    )
+    return run_study(samples, out, quick_settings(settings) if quick else settings, options, terminal_talk())
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @app.command()

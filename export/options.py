@@ -2,13 +2,14 @@
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.console import print_json, print_table
 from eigenfeatures.export.settings import Settings, read_config
 
@@ -43,20 +44,27 @@ def reports(command: Callable[..., Values]) -> Callable[..., None]:
     return _like(reporting, command, [*inspect.signature(command).parameters.values(), *added])
 
 
-def with_settings(command: Callable[..., Values]) -> Callable[..., Values]:
-    """Give a command an option for every setting, and ``--config``.
+def with_settings(command: Callable[..., Values], without: Collection[str] = ()) -> Callable[..., Values]:
+    """Give a command an option for every setting but those that it chooses itself, and ``--config``.
 
     The command receives them merged, as its keyword argument ``settings``.
     """
     kinds = typing.get_type_hints(Settings)
-    options = [_option(item, kinds[item.name]) for item in fields(Settings)]
+    asked = [item for item in fields(Settings) if item.name not in without]
+    options = [_option(item, kinds[item.name]) for item in asked]
     own = [
         parameter for name, parameter in inspect.signature(command).parameters.items() if name != "settings"
     ]
 
     def merged(*, config: Path | None, **given: Any) -> Values:
-        chosen = {item.name: given.pop(item.name) for item in fields(Settings)}
-        return command(**given, settings=_merge(config, chosen))
+        chosen = {item.name: given.pop(item.name) for item in asked}
+        settings = _merge(config, chosen)
+        for item in fields(Settings):
+            if item.name in without and getattr(settings, item.name) != item.default:
+                raise InputError(
+                    f"{config} sets '{item.name}', which '{command.__name__}' chooses itself; remove it"
+                )
+        return command(**given, settings=settings)
 
     return _like(merged, command, [*own, *options, _parameter("config", None, _CONFIG)])
 

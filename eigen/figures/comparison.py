@@ -13,12 +13,13 @@ from eigenfeatures.eigen.figures.panels import (
     add_colour_bar,
     add_scale_bar,
     intensity_limits,
+    name_row,
     near_square,
     panel_figure,
     show_image,
     title_panel,
 )
-from eigenfeatures.eigen.figures.style import LABEL_SIZE, ORANGE, short_name
+from eigenfeatures.eigen.figures.style import ORANGE, short_name
 
 # Clear where nothing is, orange where the eigenfeature is strong: told from grey with any colour vision.
 _CLEAR_TO_ORANGE = LinearSegmentedColormap.from_list(
@@ -67,16 +68,7 @@ def sample_grid(
         title_panel(axes[0, index], label)
         add_colour_bar(figure, drawn, label)
     for panel, name in zip(axes[:, 0], names, strict=True):
-        panel.text(
-            -0.03,
-            0.5,
-            short_name(name),
-            transform=panel.transAxes,
-            rotation=90,
-            ha="right",
-            va="center",
-            fontsize=LABEL_SIZE,
-        )
+        name_row(panel, name)
     return figure
 
 

@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.figures.style import LABEL_SIZE, PAGE_WIDTH, TICK_SIZE, new_figure
+from eigenfeatures.eigen.figures.style import LABEL_SIZE, PAGE_WIDTH, TICK_SIZE, new_figure, short_name
 
 PixelSize = tuple[float, float]
 """Height and width of a pixel of the slice, in micrometres."""
@@ -207,11 +207,26 @@ def title_panel(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=LABEL_SIZE)
 
 
+def name_row(axes: Axes, name: str) -> None:
+    """Write the name of a row of panels beside its first."""
+    axes.text(
+        -0.03,
+        0.5,
+        short_name(name),
+        transform=axes.transAxes,
+        rotation=90,
+        ha="right",
+        va="center",
+        fontsize=LABEL_SIZE,
+    )
+
+
 def add_colour_bar(
     figure: Figure,
     images: Sequence[AxesImage],
     label: str,
     location: Literal["bottom", "right"] = "bottom",
+    aspect: float = 30,
 ) -> None:
     """Explain the colours of images on one scale; its ends are pointed where pixels lie beyond it."""
     low, high = images[0].get_clim()
@@ -223,7 +238,7 @@ def add_colour_bar(
         ax=[image.axes for image in images],
         location=location,
         extend=_EXTEND[below, above],
-        aspect=30,
+        aspect=aspect,
         shrink=0.85,
         pad=0.02,
     )

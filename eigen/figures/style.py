@@ -1,6 +1,7 @@
 """The look that all figures share: page size, fonts, colours of the samples, and the bytes of a PNG."""
 
 import io
+from textwrap import fill
 from typing import Literal
 
 from matplotlib.figure import Figure
@@ -18,13 +19,15 @@ ORANGE = OKABE_ITO[1]
 LINE_STYLES = ("solid", "dashed")
 
 _LONGEST_NAME = 28
+# Characters of a title that fit into an inch.
+_TITLE_DENSITY = 12
 
 
 def new_figure(title: str, height: float, width: float = PAGE_WIDTH, compressed: bool = False) -> Figure:
     """Make an empty white figure; lengths are in inches, and `compressed` suits panels of a fixed shape."""
     layout: Literal["compressed", "constrained"] = "compressed" if compressed else "constrained"
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
-    figure.suptitle(title, fontsize=TITLE_SIZE)
+    figure.suptitle(fill(title, int(_TITLE_DENSITY * width)), fontsize=TITLE_SIZE)
     return figure
 
 
@@ -52,9 +55,14 @@ def sample_style(index: int) -> tuple[str, str]:
     return OKABE_ITO[colour], LINE_STYLES[rounds % len(LINE_STYLES)]
 
 
-def short_name(name: str) -> str:
-    """Cut the middle out of a name that is too long for a title, and keep ``$`` from starting a formula."""
-    if len(name) > _LONGEST_NAME:
-        half = (_LONGEST_NAME - 1) // 2
+def decimal(value: float) -> str:
+    """Write a number to two places, with a minus sign as wide as a plus and none before zero."""
+    return f"{value:z.2f}".replace("-", "−")
+
+
+def short_name(name: str, longest: int = _LONGEST_NAME) -> str:
+    """Cut the middle out of a name that is too long, and keep ``$`` from starting a formula."""
+    if len(name) > longest:
+        half = (longest - 1) // 2
         name = f"{name[:half]}…{name[-half:]}"
     return name.replace("$", r"\$")

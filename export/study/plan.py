@@ -65,6 +65,11 @@ class StudyPlan:
         groups = (*self.core, *((self.reference, *self.further) if self.further else ()))
         return {name: settings for group in groups for name, settings in group.runs.items()}
 
+    def plan_of(self) -> dict[str, str]:
+        """Return the plan that each run is first needed by."""
+        groups = (*self.further[::-1], self.reference, *self.core)
+        return {name: group.plan for group in groups for name in group.runs}
+
     def groups_of(self, plan: str) -> tuple[Group, ...]:
         """Return the groups of a further plan."""
         return tuple(group for group in self.further if group.plan == plan)
@@ -117,9 +122,7 @@ def _check_names(option: str, names: Sequence[str], known: Sequence[str]) -> Non
             raise InputError(f"{option} names '{name}' twice")
 
 
-def _group(
-    base: Settings, plan: str, name: str, label: str, changes: dict[str, Any], seeds: int
-) -> Group:
+def _group(base: Settings, plan: str, name: str, label: str, changes: dict[str, Any], seeds: int) -> Group:
     runs = {
         f"{name}-seed{seed}": replace(base, **changes, seed=seed)
         for seed in range(base.seed, base.seed + seeds)

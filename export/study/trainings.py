@@ -56,7 +56,9 @@ def train_runs(
     for number, (name, problem) in enumerate(_outcomes(samples, folder, runs, layer, jobs, talk), start=1):
         if problem:
             diverged[name] = problem
-        talk.say(f"training {number} of {len(runs)}: {name} {f'diverged: {problem}' if problem else 'is done'}")
+        talk.say(
+            f"training {number} of {len(runs)}: {name} {f'diverged: {problem}' if problem else 'is done'}"
+        )
     return diverged
 
 

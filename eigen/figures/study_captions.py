@@ -1,0 +1,114 @@
+"""What a reader sees in each figure of a study, in two sentences each."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from eigenfeatures.eigen.figures.captions import Caption
+
+STUDY_CAPTIONS: Mapping[str, Caption] = MappingProxyType(
+    {
+        "similarity_violins": Caption(
+            "Are the features stable? u₁ against α",
+            "Each violin shows how similar the maps of one slice are in two runs, over all slices and pairs "
+            "of runs, by several measures; the thick bar spans the middle half and the white point is the "
+            "median, whose number stands above. Cosine flatters maps without negative values, so read the "
+            "other measures first; violins show the spread and not the uncertainty, since neither slices "
+            "nor pairs of runs are independent.",
+        ),
+        "similarity_matrix_u1": Caption(
+            "Which runs agree: u₁",
+            "Each cell is the mean similarity over all slices of u₁ in two runs, with the runs of one "
+            "network next to each other between white lines. Blocks on the diagonal compare seeds of one "
+            "network, blocks beside it compare networks, whose maps were resampled to the coarser grid of "
+            "the two; hatched runs had too low a validation accuracy.",
+        ),
+        "similarity_matrix_alpha": Caption(
+            "Which runs agree: channel α",
+            "The same as above for the strongest channel α of each slice, on the same scale of colours. "
+            "Where its blocks are darker than those of u₁, the eigenfeature depends less on the initial "
+            "weights than a single channel does.",
+        ),
+        "subspaces": Caption(
+            "Leading subspaces",
+            "Each point is the mean angle between the subspaces that the leading singular vectors span in "
+            "two runs, with its 95 % interval over runs and blocks of slices: 0° is the same subspace, 90° "
+            "one with nothing in common. Where a larger subspace agrees better than u₁ alone, the runs "
+            "found the same images but ordered or mixed them otherwise.",
+        ),
+        "agreement": Caption(
+            "Does u₁ agree with the strongest channel?",
+            "Each point compares u₁ with channel α of the same slice in the same run, with its 95 % "
+            "interval over runs and blocks of slices. A value near 1 means that u₁ shows what the strongest "
+            "channel shows.",
+        ),
+        "clarity": Caption(
+            "Is u₁ clearer?",
+            "Repeatability is the correlation of the maps of neighbouring slices, contrast-to-noise the "
+            "contrast between the brightest tenth, chosen on the neighbour, and the rest, over the noise "
+            "that two neighbours don't share; bars are 95 % intervals over runs and blocks of slices. "
+            "Material changes from slice to slice too, so compare u₁ with α of the same slices and not one "
+            "sample with another.",
+        ),
+        "null_models": Caption(
+            "Are they the network's or the image's? Null models",
+            "Each point is the same similarity for trained networks and for null models: untrained "
+            "networks, networks trained on shuffled labels, the gradient image and a smoothed gradient "
+            "image; bars are 95 % intervals over runs and blocks of slices. Where a null model comes as "
+            "high as the trained networks, that stability belongs to the image and the architecture and not "
+            "to what was learned.",
+        ),
+        "settings_compared": Caption(
+            "Which settings are the best?",
+            "Each point is the mean similarity between seeds under one setting, with its 95 % interval over "
+            "runs and blocks of slices. Intervals that overlap widely leave the choice open, and the most "
+            "stable setting needn't be the one that tells most about the material.",
+        ),
+        "side_claims": Caption(
+            "The paper's side claims",
+            "Each point is the mean similarity between seeds with one factor changed: augmentation, batch "
+            "size or the mean that slices are centred on; bars are 95 % intervals over runs and blocks of "
+            "slices. A factor whose intervals overlap widely with those of the standard settings has no "
+            "effect that this study can show.",
+        ),
+        "training_curve": Caption(
+            "When to stop training",
+            "Above is the similarity between seeds at several points of training, with bands that are 95 % "
+            "intervals over runs and blocks of slices; below is the validation accuracy of the same "
+            "networks. Where the curves above are level, further training changes the maps of a seed no "
+            "more towards those of the others.",
+        ),
+        "seeds_eigenfeatures": Caption(
+            "Eigenfeatures by seed (Fig. 13)",
+            "Each row is a sample, with |∇Y| of a typical slice and u₁ of the same slice in several runs, "
+            "on one scale. Columns that look alike mean that the eigenfeature does not depend on the "
+            "initial weights; each map is scaled to unit root mean square, so strength can't be compared.",
+        ),
+        "seeds_strongest_channels": Caption(
+            "Strongest channels by seed (Fig. 11)",
+            "The same slices as above, each with the channel α of several runs, on one scale. Each map is "
+            "scaled to unit root mean square; a map that is dark but for a few bright spots is a channel "
+            "that answers to little of the slice.",
+        ),
+        "discrimination": Caption(
+            "Do eigenfeatures tell the samples apart by themselves?",
+            "Each point is the share of slices that a linear classifier gives to the right sample from "
+            "simple descriptors of one kind of image, cross-validated by blocks of slices, beside the "
+            "accuracy of the networks. Where descriptors of |∇Y| do as well as those of u₁, the samples "
+            "differ by what needs no network.",
+        ),
+        "order": Caption(
+            "Order of the samples (Fig. 10)",
+            "Each line is a sample and each column a quantity that orders the samples, the largest value "
+            "above, with the value below each point. With four samples no order is significant: 1 of 24 "
+            "random orders agrees completely with any other, and as many are its exact reverse.",
+        ),
+        "leakage": Caption(
+            "Leakage between neighbouring slices",
+            "Each point is the validation accuracy of one training, by a split at random and by a "
+            "contiguous block behind a guard, with thin lines between trainings of one seed and thick ones "
+            "at the means. The difference, which stands above, is owed to near-copies of validation slices "
+            "among the training slices, and to a material that changes along its stack.",
+        ),
+    }
+)
+"""Name of a figure of the study to its heading and text."""

@@ -1,0 +1,105 @@
+"""From measurements to estimates with intervals: which rows are of which groups of runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.samples import SampleSet
+from eigenfeatures.eigen.split import guard_length, slices_by_source
+from eigenfeatures.eigen.study.bootstrap import (
+    Cells,
+    Interval,
+    Paired,
+    crossed_interval,
+    paired_difference,
+    slice_blocks,
+)
+from eigenfeatures.eigen.study.measurement import Measured
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How the slices of the samples hang together.
+
+    Attributes
+    ----------
+    length : int
+        Slices in a block, about.
+    block_of, sample_of : ndarray of int, shape (slices,)
+        Block and sample of every slice.
+    """
+
+    length: int
+    block_of: NDArray[np.int64]
+    sample_of: NDArray[np.int64]
+
+
+def blocks_of(samples: SampleSet) -> Blocks:
+    """Cut every stack into blocks as long as its slices correlate; see `guard_length`."""
+    sources = slices_by_source(samples)
+    stack_of = np.empty(len(samples), np.int64)
+    for number, members in enumerate(sources.values()):
+        stack_of[members] = number
+    length = max(guard_length(samples, members) for members in sources.values())
+    return Blocks(length, slice_blocks(stack_of, samples.slice_of, length), samples.label)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A measurement whose runs are sorted into groups.
+
+    Attributes
+    ----------
+    measured : Measured
+        The numbers.
+    groups : dict
+        Name of a group to the positions of its runs in ``measured.runs``.
+    blocks : Blocks
+        Of all slices of the samples.
+    """
+
+    measured: Measured
+    groups: Mapping[str, Sequence[int]]
+    blocks: Blocks
+
+    def within(self, group: str) -> NDArray[np.int64]:
+        """Return the rows of the pairs of runs that are both of a group."""
+        inside = np.isin(self.measured.pairs, self.groups[group])
+        return np.flatnonzero(inside.all(axis=1))
+
+    def between(self, first: str, second: str) -> NDArray[np.int64]:
+        """Return the rows of the pairs of a run of one group and a run of the other."""
+        a, b = (np.isin(self.measured.pairs, self.groups[name]) for name in (first, second))
+        return np.flatnonzero((a[:, 0] & b[:, 1]) | (b[:, 0] & a[:, 1]))
+
+    def of_pairs(self, measure: str, rows: NDArray[np.int64]) -> Interval:
+        """Estimate the mean of a measure over pairs and slices."""
+        return crossed_interval(self._pair_cells(measure, rows))
+
+    def of_runs(self, measure: str, group: str) -> Interval:
+        """Estimate the mean of a measure over the runs of a group and slices."""
+        return crossed_interval(self._run_cells(measure, group))
+
+    def paired_pairs(self, first: str, second: str, rows: NDArray[np.int64]) -> Paired:
+        """Compare two measures of the same pairs of runs."""
+        return paired_difference(self._pair_cells(first, rows), self._pair_cells(second, rows))
+
+    def paired_runs(self, first: str, second: str, group: str) -> Paired:
+        """Compare two measures of the same runs."""
+        return paired_difference(self._run_cells(first, group), self._run_cells(second, group))
+
+    def _pair_cells(self, measure: str, rows: NDArray[np.int64]) -> Cells:
+        return self._cells(self.measured.of_pairs[measure][rows], self.measured.pairs[rows])
+
+    def _run_cells(self, measure: str, group: str) -> Cells:
+        rows = np.array(self.groups[group], np.int64)
+        return self._cells(self.measured.of_runs[measure][rows], rows[:, None])
+
+    def _cells(self, values: NDArray[np.float64], members: NDArray[np.int64]) -> Cells:
+        group_of = np.full(len(self.measured.runs), len(self.groups), np.int64)
+        for number, runs in enumerate(self.groups.values()):
+            group_of[list(runs)] = number
+        slices = self.measured.slices
+        return Cells(values, members, group_of, self.blocks.block_of[slices], self.blocks.sample_of[slices])

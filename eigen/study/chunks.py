@@ -1,0 +1,159 @@
+"""A few slices as all networks of a study see them; maps never exist for more slices than these."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from eigenfeatures.eigen.network import Network
+from eigenfeatures.eigen.preprocessing import Preprocessing
+from eigenfeatures.eigen.samples import SampleSet
+from eigenfeatures.eigen.study.grids import Grid, grid_of, resample, slice_grid
+from eigenfeatures.eigen.study.maps import SliceMaps, View, slice_maps
+from eigenfeatures.eigen.study.similarity import PreparedMaps, prepare, residual
+from eigenfeatures.eigen.study.subspaces import Subspaces, prepare_subspaces
+from eigenfeatures.kernels import Operator, gradient_magnitude
+
+# Deviations of the Gaussians that smooth |∇Y|, in pixels of the slice.
+SCALES = (0, 1, 2, 4, 8)
+
+U1, ALPHA = "u1", "alpha"
+KINDS = (U1, ALPHA)
+
+_SLICES = 8
+
+
+@dataclass(frozen=True)
+class StudiedNetwork:
+    """A network of a study, in evaluation mode, on the device where it is to run."""
+
+    name: str
+    network: Network
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive slices of one stack, and the maps of every network.
+
+    Attributes
+    ----------
+    indices : ndarray of int
+        The slices of which it speaks.
+    slices : ndarray, shape (slices, H, W)
+        Raw; one more than `indices` where the next slice of the stack follows as a neighbour.
+    gradients : ndarray of float32, shape (slices, scales, H, W)
+        |∇Y| smoothed by each of `SCALES`.
+    maps : list of SliceMaps
+        One a network, of all of `slices`.
+    grids : list of Grid
+        Of the maps of each network.
+    """
+
+    indices: NDArray[np.int64]
+    slices: NDArray[Any]
+    gradients: NDArray[np.float32]
+    maps: list[SliceMaps]
+    grids: list[Grid]
+    _known: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def map(self, run: int, kind: str, grid: Grid) -> NDArray[np.float32]:
+        """Return the map ``(slices, h, w)`` of a kind on a grid."""
+        maps = self.maps[run].u[:, 0] if kind == U1 else self.maps[run].alpha
+        return resample(maps, self.grids[run], grid)
+
+    def subspaces(self, run: int, grid: Grid) -> Subspaces:
+        """Return what all singular vectors of a run span; made once."""
+        key = (run, grid)
+        if key not in self._known:
+            self._known[key] = prepare_subspaces(resample(self.maps[run].u, self.grids[run], grid))
+        found: Subspaces = self._known[key]
+        return found
+
+    def prepared(self, run: int, kind: str, grid: Grid) -> PreparedMaps:
+        """Return what comparisons of a run's maps need; made once."""
+        key = (run, kind, grid)
+        if key not in self._known:
+            self._known[key] = prepare(self.map(run, kind, grid))
+        found: PreparedMaps = self._known[key]
+        return found
+
+    def beyond_image(self, run: int, kind: str, grid: Grid) -> NDArray[np.float64]:
+        """Return what the smoothed gradient images leave of a run's maps; made once."""
+        key = (run, kind, grid, "residual")
+        if key not in self._known:
+            self._known[key] = residual(self.map(run, kind, grid), self.gradients_on(grid))
+        found: NDArray[np.float64] = self._known[key]
+        return found
+
+    def gradients_on(self, grid: Grid) -> NDArray[np.float32]:
+        """Return the smoothed gradient images ``(slices, scales, h, w)`` on a grid; made once."""
+        if grid not in self._known:
+            self._known[grid] = resample(self.gradients, slice_grid(self.gradients.shape[-2:]), grid)
+        found: NDArray[np.float32] = self._known[grid]
+        return found
+
+
+def chunks(
+    networks: Sequence[StudiedNetwork],
+    samples: SampleSet,
+    view: View,
+    operator: Operator,
+    device: torch.device,
+    every: int = 1,
+) -> Iterator[Chunk]:
+    """Go through the slices of all samples, stack by stack.
+
+    Parameters
+    ----------
+    networks
+        Each computes its own maps.
+    samples
+        The stacks.
+    view
+        Which singular vectors, the same of all networks.
+    operator
+        Of the gradient images, whatever the networks' own is.
+    device
+        Where the networks are.
+    every
+        Take each so-manyth slice; neighbours are then left out.
+
+    Yields
+    ------
+    Chunk
+        Of the next few slices.
+    """
+    for indices, neighbours in _parts(samples, every):
+        slices = samples.read(np.concatenate([indices, neighbours]))
+        gradient = np.asarray(gradient_magnitude(slices, operator), np.float32)
+        smoothed = [gaussian_filter(gradient, scale, axes=(1, 2)) for scale in SCALES]
+        maps = [slice_maps(entry.network, entry.preprocessing, slices, view, device) for entry in networks]
+        grids = [
+            _grid(entry.network, view, found, samples.size)
+            for entry, found in zip(networks, maps, strict=True)
+        ]
+        yield Chunk(indices, slices, np.stack(smoothed, axis=1), maps, grids)
+
+
+def _grid(network: Network, view: View, maps: SliceMaps, size: tuple[int, int]) -> Grid:
+    pooled = grid_of(network, view.layer, size)
+    # A dense map has the receptive fields of the pooled one, a pixel apart.
+    return pooled if view.resolution == "pooled" else Grid(1.0, pooled.offset, maps.u.shape[-2:])
+
+
+def chunk_count(samples: SampleSet, every: int = 1) -> int:
+    """Return how many chunks `chunks` yields."""
+    return sum(1 for _ in _parts(samples, every))
+
+
+def _parts(samples: SampleSet, every: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    for specimen in range(len(samples.specimens)):
+        members = np.flatnonzero(samples.specimen_of == specimen)[::every]
+        for start in range(0, len(members), _SLICES):
+            stop = start + _SLICES
+            yield members[start:stop], members[stop : stop + 1] if every == 1 else members[:0]

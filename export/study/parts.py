@@ -1,0 +1,118 @@
+"""What each question of a study contributes to its page, its summary and its tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from eigenfeatures.eigen.figures import STUDY_CAPTIONS
+from eigenfeatures.eigen.figures.intervals import IntervalRow
+from eigenfeatures.eigen.study.bootstrap import Interval
+from eigenfeatures.export.html import Table
+from eigenfeatures.export.tables import Columns
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A figure or a table of the page, or both.
+
+    Attributes
+    ----------
+    name : str
+        Of the file of the figure.
+    title, text : str
+        Heading, and what to see.
+    figure : Figure or None
+        To be drawn.
+    table : Table or None
+        Below the figure.
+    """
+
+    name: str
+    title: str
+    text: str
+    figure: Figure | None = None
+    table: Table | None = None
+
+
+def exhibit(name: str, figure: Figure | None = None, table: Table | None = None) -> Exhibit:
+    """Make an exhibit whose heading and text are in `STUDY_CAPTIONS`."""
+    caption = STUDY_CAPTIONS[name]
+    return Exhibit(name, caption.title, caption.text, figure, table)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval, and what it is the mean of.
+
+    Attributes
+    ----------
+    group : str
+        The runs.
+    quantity : str
+        The map and the measure, as `eigenfeatures.eigen.study.measures` names them.
+    interval : Interval
+        The mean.
+    """
+
+    group: str
+    quantity: str
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Part:
+    """The answer to one question.
+
+    Attributes
+    ----------
+    findings : list of str
+        What was found, a sentence each, the main one first.
+    exhibits : list of Exhibit
+        In the order of the page.
+    tables : dict
+        Name of a CSV file to its columns.
+    """
+
+    findings: list[str] = field(default_factory=list)
+    exhibits: list[Exhibit] = field(default_factory=list)
+    tables: dict[str, Columns] = field(default_factory=dict)
+
+
+def estimate_columns(estimates: Sequence[Estimate]) -> Columns:
+    """Return estimates as the columns of a table, a row each."""
+    intervals = [estimate.interval for estimate in estimates]
+    return {
+        "group": [estimate.group for estimate in estimates],
+        "quantity": [estimate.quantity for estimate in estimates],
+        "mean": [interval.estimate for interval in intervals],
+        "low": [interval.low for interval in intervals],
+        "high": [interval.high for interval in intervals],
+        "runs": [interval.runs for interval in intervals],
+    }
+
+
+def interval_rows(
+    estimates: Sequence[Estimate], labels: Mapping[str, str] | None = None
+) -> list[IntervalRow]:
+    """Return estimates as rows of an interval plot, below a heading for each group; `labels` name quantities."""
+    return [
+        IntervalRow(
+            (labels or {}).get(estimate.quantity, estimate.quantity),
+            estimate.group,
+            estimate.interval.estimate,
+            estimate.interval.low,
+            estimate.interval.high,
+        )
+        for estimate in estimates
+    ]
+
+
+def in_words(interval: Interval) -> str:
+    """Write a mean and its interval."""
+    if not np.isfinite(interval.estimate):
+        return "undefined"
+    if not np.isfinite(interval.low):
+        return f"{interval.estimate:.2f}"
+    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
