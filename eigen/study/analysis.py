@@ -1,7 +1,7 @@
 """From measurements to estimates with intervals: which rows are of which groups of runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,11 +76,11 @@ class Analysis:
 
     def of_pairs(self, measure: str, rows: NDArray[np.int64]) -> Interval:
         """Estimate the mean of a measure over pairs and slices."""
-        return crossed_interval(self._pair_cells(measure, rows))
+        return _clipped(crossed_interval(self._pair_cells(measure, rows)), measure)
 
     def of_runs(self, measure: str, group: str) -> Interval:
         """Estimate the mean of a measure over the runs of a group and slices."""
-        return crossed_interval(self._run_cells(measure, group))
+        return _clipped(crossed_interval(self._run_cells(measure, group)), measure)
 
     def paired_pairs(self, first: str, second: str, rows: NDArray[np.int64]) -> Paired:
         """Compare two measures of the same pairs of runs."""
@@ -103,3 +103,20 @@ class Analysis:
             group_of[list(runs)] = number
         slices = self.measured.slices
         return Cells(values, members, group_of, self.blocks.block_of[slices], self.blocks.sample_of[slices])
+
+
+def _clipped(interval: Interval, measure: str) -> Interval:
+    """Cut an interval to what a measure can be; with few runs Student's t reaches beyond."""
+    low, high = _range(measure)
+    return replace(
+        interval, low=float(np.clip(interval.low, low, high)), high=float(np.clip(interval.high, low, high))
+    )
+
+
+def _range(measure: str) -> tuple[float, float]:
+    name = measure.rpartition("/")[2]
+    if name.startswith("angle"):
+        return 0.0, 90.0
+    if name == "contrast_to_noise":
+        return -np.inf, np.inf
+    return (0.0 if name == "iou" or name.startswith("overlap") else -1.0), 1.0

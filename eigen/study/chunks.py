@@ -1,7 +1,7 @@
 """A few slices as all networks of a study see them; maps never exist for more slices than these."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from scipy.ndimage import gaussian_filter
 
 from eigenfeatures.eigen.network import Network
 from eigenfeatures.eigen.preprocessing import Preprocessing
+from eigenfeatures.eigen.receptive_field import receptive_field
 from eigenfeatures.eigen.samples import SampleSet
 from eigenfeatures.eigen.study.grids import Grid, grid_of, resample, slice_grid
 from eigenfeatures.eigen.study.maps import SliceMaps, View, slice_maps
-from eigenfeatures.eigen.study.similarity import PreparedMaps, prepare, residual
+from eigenfeatures.eigen.study.similarity import PreparedMaps, pearson, prepare, residual
 from eigenfeatures.eigen.study.subspaces import Subspaces, prepare_subspaces
 from eigenfeatures.kernels import Operator, gradient_magnitude
 
@@ -38,7 +39,7 @@ class StudiedNetwork:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive slices of one stack, and the maps of every network.
+    """A few slices of one stack, in order, and the maps of every network.
 
     Attributes
     ----------
@@ -52,6 +53,10 @@ class Chunk:
         One a network, of all of `slices`.
     grids : list of Grid
         Of the maps of each network.
+    reaches : list of float
+        How many pixels of the slice a pixel of each network's maps sees to either side.
+    consecutive : bool
+        Whether each slice is the next one of the stack, none left out between them.
     """
 
     indices: NDArray[np.int64]
@@ -59,12 +64,18 @@ class Chunk:
     gradients: NDArray[np.float32]
     maps: list[SliceMaps]
     grids: list[Grid]
+    reaches: list[float]
+    consecutive: bool
     _known: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def map(self, run: int, kind: str, grid: Grid) -> NDArray[np.float32]:
         """Return the map ``(slices, h, w)`` of a kind on a grid."""
         maps = self.maps[run].u[:, 0] if kind == U1 else self.maps[run].alpha
         return resample(maps, self.grids[run], grid)
+
+    def reach(self, run: int, grid: Grid) -> float:
+        """Return how far a run's maps see on a grid; resampling adds two of its deviations."""
+        return self.reaches[run] + (0.0 if grid == self.grids[run] else grid.stride)
 
     def subspaces(self, run: int, grid: Grid) -> Subspaces:
         """Return what all singular vectors of a run span; made once."""
@@ -121,7 +132,7 @@ def chunks(
     device
         Where the networks are.
     every
-        Take each so-manyth slice; neighbours are then left out.
+        Take each so-manyth slice; what is between them is left out.
 
     Yields
     ------
@@ -137,13 +148,29 @@ def chunks(
             _grid(entry.network, view, found, samples.size)
             for entry, found in zip(networks, maps, strict=True)
         ]
-        yield Chunk(indices, slices, np.stack(smoothed, axis=1), maps, grids)
+        gradients = np.stack(smoothed, axis=1)
+        if view.center or not view.layer.startswith("relu"):
+            maps = [_oriented(found, grid, gradients) for found, grid in zip(maps, grids, strict=True)]
+        reaches = [_reach(entry.network, view.layer) for entry in networks]
+        yield Chunk(indices, slices, gradients, maps, grids, reaches, consecutive=every == 1)
 
 
 def _grid(network: Network, view: View, maps: SliceMaps, size: tuple[int, int]) -> Grid:
     pooled = grid_of(network, view.layer, size)
     # A dense map has the receptive fields of the pooled one, a pixel apart.
     return pooled if view.resolution == "pooled" else Grid(1.0, pooled.offset, maps.u.shape[-2:])
+
+
+def _oriented(maps: SliceMaps, grid: Grid, gradients: NDArray[np.float32]) -> SliceMaps:
+    """Choose the sign of vectors that have none of their own: the way that u₁ resembles |∇Y|."""
+    image = resample(gradients[:, 0], slice_grid(gradients.shape[-2:]), grid)
+    sign = np.where(pearson(maps.u[:, 0], image) < 0, np.float32(-1), np.float32(1))
+    return replace(maps, u=maps.u * sign[:, None, None, None])
+
+
+def _reach(network: Network, layer: str) -> float:
+    field = receptive_field(network, layer)
+    return (field.before + field.after) / 2
 
 
 def chunk_count(samples: SampleSet, every: int = 1) -> int:

@@ -6,6 +6,7 @@ maps are compared on the coarser of the two grids. The finer map is averaged aro
 each of its pixels, with Gaussian weights, so that nothing aliases and nothing is made up.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,26 @@ def grid_of(network: Network, layer: str, size: tuple[int, int]) -> Grid:
     # The padding is the same on all sides: the last field, too, leaves the slice by at most `before`.
     height, width = ((side - 1 + field.before - field.after) // field.stride + 1 for side in size)
     return Grid(float(field.stride), (field.after - field.before) / 2, (height, width))
+
+
+def interior(grid: Grid, size: tuple[int, int], reach: float) -> tuple[slice, slice]:
+    """Return the rows and columns of a map that see nothing beyond the border of the slice.
+
+    Parameters
+    ----------
+    grid
+        Of the map.
+    size
+        Height and width of the slice.
+    reach
+        Pixels of the slice that a pixel of the map sees to either side of its centre.
+    """
+    first = max(0, math.ceil((reach - grid.offset) / grid.stride))
+    ends = (math.floor((side - 1 - reach - grid.offset) / grid.stride) + 1 for side in size)
+    rows, columns = (
+        slice(first, max(first, min(end, side))) for end, side in zip(ends, grid.shape, strict=True)
+    )
+    return rows, columns
 
 
 def common_grid(a: Grid, b: Grid) -> Grid:

@@ -7,11 +7,13 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.study.chunks import ALPHA, KINDS, SCALES, U1, Chunk
 from eigenfeatures.eigen.study.clarity import contrast_to_noise, repeatability
-from eigenfeatures.eigen.study.grids import common_grid
+from eigenfeatures.eigen.study.grids import Grid, common_grid, interior
 from eigenfeatures.eigen.study.similarity import compare, pearson
 from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS, angles_between, subspace_overlap
 
 Rows = dict[str, NDArray[np.float64]]
+
+_FEWEST_INSIDE = 4
 
 
 def pair_measures(chunk: Chunk, pairs: NDArray[np.int64]) -> Rows:
@@ -20,7 +22,7 @@ def pair_measures(chunk: Chunk, pairs: NDArray[np.int64]) -> Rows:
     Returns
     -------
     dict
-        ``u1/pearson`` and so on for both kinds of maps and all measures, ``u1/beyond_image``,
+        ``u1/pearson`` and so on for both kinds of maps and all measures, ``u1/beyond_image``, ``u1/inside``,
         ``angle4`` (largest principal angle in degrees), ``overlap4`` …; each
         ``(pairs, slices)``, NaN where undefined.
     """
@@ -36,12 +38,23 @@ def _pair(chunk: Chunk, a: int, b: int) -> Rows:
         found |= {f"{kind}/{measure}": values[:count] for measure, values in alike.items()}
         left = [chunk.beyond_image(run, kind, grid)[:count] for run in (a, b)]
         found[f"{kind}/beyond_image"] = pearson(*left)
+        found[f"{kind}/inside"] = _inside(chunk, a, b, kind, grid)
     first, second = (chunk.subspaces(run, grid) for run in (a, b))
     for rank in SUBSPACE_RANKS:
         angles = angles_between(first, second, rank)[:count]
         found[f"angle{rank}"] = angles[:, -1]
         found[f"overlap{rank}"] = subspace_overlap(angles)
     return found
+
+
+def _inside(chunk: Chunk, a: int, b: int, kind: str, grid: Grid) -> NDArray[np.float64]:
+    """Correlate two maps where neither sees the zeros that pad the slice."""
+    reach = max(chunk.reach(a, grid), chunk.reach(b, grid))
+    rows, columns = interior(grid, chunk.gradients.shape[-2:], reach)
+    first, second = (chunk.map(run, kind, grid)[: len(chunk.indices), rows, columns] for run in (a, b))
+    if min(first.shape[1:]) < _FEWEST_INSIDE:
+        return np.full(len(first), np.nan)
+    return pearson(first, second)
 
 
 def run_measures(chunk: Chunk) -> Rows:
@@ -52,7 +65,9 @@ def run_measures(chunk: Chunk) -> Rows:
     dict
         ``agreement/pearson`` and so on (u₁ against α), ``u1/image2`` (Pearson with |∇Y| smoothed
         by 2 pixels), ``u1/repeatability``, ``u1/contrast_to_noise`` and the same of ``alpha`` and of
-        ``image2`` …, ``activation``, ``gap`` (σ₂/σ₁) and ``energy`` (σ₁²/‖X‖²); each ``(runs, slices)``.
+        ``image2`` …, ``activation``, ``gap`` (σ₂/σ₁) and ``energy`` (σ₁²/‖X‖²); each ``(runs, slices)``,
+        NaN where undefined. Where slices of a stack are left out, nothing says what repeats from
+        one slice to the next, and repeatability and contrast to noise are left out too.
     """
     return _stacked([_run(chunk, run) for run in range(len(chunk.maps))])
 
@@ -66,9 +81,10 @@ def _run(chunk: Chunk, run: int) -> Rows:
     for kind in KINDS:
         for name, image in images.items():
             found[f"{kind}/{name}"] = pearson(own[kind][:count], image[:count])
-    for name, pictures in {**own, **images}.items():
-        found[f"{name}/repeatability"] = _filled(repeatability(pictures), count)
-        found[f"{name}/contrast_to_noise"] = _filled(contrast_to_noise(pictures), count)
+    if chunk.consecutive:
+        for name, pictures in {**own, **images}.items():
+            found[f"{name}/repeatability"] = _filled(repeatability(pictures), count)
+            found[f"{name}/contrast_to_noise"] = _filled(contrast_to_noise(pictures), count)
     found["activation"] = maps.activation[:count]
     with np.errstate(invalid="ignore", divide="ignore"):
         first = maps.s[:count, 0]
@@ -79,7 +95,7 @@ def _run(chunk: Chunk, run: int) -> Rows:
 
 def _filled(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """Give each slice the value of its pair with the next one; the last slice of a stack has none."""
-    return np.concatenate([values[:count], np.full(max(0, count - len(values)), np.nan)])
+    return np.concatenate([values, np.full(count - len(values), np.nan)])
 
 
 def _stacked(rows: Sequence[Rows]) -> Rows:

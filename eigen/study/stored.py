@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ Arrays = dict[str, NDArray[Any]]
 def save_arrays(path: Path, arrays: Arrays) -> None:
     """Write arrays of numbers and text into an ``.npz``, whole or not at all."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_arrays(path: Path) -> Arrays:
@@ -29,6 +28,9 @@ def load_arrays(path: Path) -> Arrays:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
+            arrays = dict(file)
+        if not all(isinstance(values, np.ndarray) for values in arrays.values()):
+            raise TypeError("a member is no array")  # NumPy gives its bytes
+    except Exception as error:  # what a damaged file raises is NumPy's, zipfile's or zlib's
         raise InputError(f"{path} holds no measurements of a study; delete it") from error
+    return arrays

@@ -1,4 +1,4 @@
-"""Do eigenfeatures tell the samples apart by themselves? Descriptors of several kinds of images, one classifier."""
+"""Do eigenfeatures tell the samples apart by themselves? One classifier on several kinds of images."""
 
 from collections.abc import Sequence
 

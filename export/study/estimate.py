@@ -41,7 +41,7 @@ def announce_time(
     Raises
     ------
     InputError
-        Where the stacks can't be read.
+        Where the stacks can't be read, or a training does not fit them.
     """
     known: dict[tuple[str, int], float] = {}
     minutes: dict[str, float] = defaultdict(float)
@@ -67,13 +67,15 @@ def _minutes(samples: Path, settings: Settings) -> float:
     with open_samples(samples, size=settings.size, regions=settings.regions) as stacks:
         split = split_slices(stacks, settings.split, settings.seed)
         network = build_network(settings.preset, len(stacks.classes), stacks.size)
+        network.check_layer(settings.layer)
         train(
             network,
             stacks,
             Preprocessing(operator_named(settings.operator)),
             np.flatnonzero(split == TRAIN),
             np.flatnonzero(split == VALIDATION),
-            replace(settings.plan, iterations=_TIMED_ITERATIONS, early_stop=None),
+            # Steps too small to diverge: that is for the training itself to find.
+            replace(settings.plan, iterations=_TIMED_ITERATIONS, early_stop=None, learning_rate=1e-9),
             device=choose_device(settings.device),
             track=timed,
         )

@@ -1,4 +1,4 @@
-"""The paper's side claims as factors: augmentation, batch size, standardisation; and what a random split leaks."""
+"""The paper's side claims as factors: augmentation, batch size, standardisation; and the leakage."""
 
 import numpy as np
 
@@ -25,7 +25,8 @@ def claims_part(study: OpenStudy) -> Part:
     reference = study.plan.reference
     members = {group.label: study.accepted(group) for group in (reference, *groups)}
     members = {label: runs for label, runs in members.items() if runs}
-    between = [(reference.label, label) for label in members if label != reference.label]
+    changed = [label for label in members if label != reference.label]
+    between = [(reference.label, label) for label in changed if reference.label in members]
     subjects = {label: [run.trained for run in runs] for label, runs in members.items()}
     analysis = study.compare("claims", subjects, between)
     pairings = {f"{label}, between seeds": analysis.within(label) for label in members}
@@ -58,6 +59,8 @@ def _sentence(reference: Group, estimates: list[Estimate]) -> str:
         for estimate in estimates
         if estimate.quantity == "u1/pearson" and estimate.group.endswith("against unchanged")
     ]
+    if not own:
+        return f"No unchanged run of {reference.preset} reached the accuracy that counts, to compare with."
     return (
         f"Pearson correlation of u₁ with that of the unchanged network ({reference.preset}):"
         f" {'; '.join(own)}."

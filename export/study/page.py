@@ -79,8 +79,11 @@ def _markdown(
         lines.append("")
         for part in chapter.parts:
             for exhibit in part.exhibits:
+                lines += [f"**{exhibit.title}** {exhibit.text}", ""]
+                if exhibit.figure is not None:
+                    lines += [f"![{exhibit.title}](figures/{exhibit.name}.png)", ""]
                 if exhibit.table is not None:
-                    lines += [f"**{exhibit.title}**", "", *_table(exhibit.table), ""]
+                    lines += [*_table(exhibit.table), ""]
     return "\n".join([*lines, "## Methods", "", methods, ""])
 
 

@@ -96,7 +96,7 @@ def estimate_columns(estimates: Sequence[Estimate]) -> Columns:
 def interval_rows(
     estimates: Sequence[Estimate], labels: Mapping[str, str] | None = None
 ) -> list[IntervalRow]:
-    """Return estimates as rows of an interval plot, below a heading for each group; `labels` name quantities."""
+    """Return estimates as rows of an interval plot below headings; `labels` name the quantities."""
     return [
         IntervalRow(
             (labels or {}).get(estimate.quantity, estimate.quantity),
@@ -112,7 +112,7 @@ def interval_rows(
 def in_words(interval: Interval) -> str:
     """Write a mean and its interval."""
     if not np.isfinite(interval.estimate):
-        return "undefined"
+        return "–"
     if not np.isfinite(interval.low):
         return f"{interval.estimate:.2f}"
     return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"

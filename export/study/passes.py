@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from eigenfeatures.export.study.subjects import Subject
 from eigenfeatures.kernels import Operator
 
 # Raised when what is measured changes its meaning, so that older files are not taken for it.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class Passes:
 
     def _kept(self, name: str, facts: object, fresh: Callable[[], Arrays]) -> Arrays:
         text = json.dumps([_FORMAT, self.inputs, self.operator, facts], sort_keys=True)
+        name = re.sub(r"[^\w]+", "-", name)
         path = self.folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
         if path.is_file():
             return load_arrays(path)

@@ -43,12 +43,14 @@ def runs_part(study: OpenStudy) -> Part:
 
 def _listed(study: OpenStudy) -> Iterator[tuple[Group, StudyRun]]:
     groups = [*study.plan.core, *study.plan.further]
-    names = {name for group in groups for name in group.runs}
-    if study.plan.further and not names.issuperset(study.plan.reference.runs):
+    if study.plan.further:
         groups.insert(len(study.plan.core), study.plan.reference)
+    listed = set()
     for group in groups:
         for run in study.runs_of(group):
-            yield group, run
+            if run.name not in listed:  # the first seeds of the reference may be the core's
+                listed.add(run.name)
+                yield group, run
 
 
 def _accuracy(run: StudyRun) -> str:

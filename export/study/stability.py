@@ -1,5 +1,6 @@
 """Are the features stable? The core runs against each other, and u₁ against α."""
 
+from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
@@ -8,9 +9,11 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures import interval_plot, similarity_matrix, similarity_violins
 from eigenfeatures.eigen.study.analysis import Analysis
+from eigenfeatures.eigen.study.bootstrap import Paired
 from eigenfeatures.eigen.study.chunks import KINDS
 from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS
 from eigenfeatures.export.html import Cell, Table
+from eigenfeatures.export.study.observations import pair_columns, run_columns
 from eigenfeatures.export.study.opened import OpenStudy
 from eigenfeatures.export.study.parts import (
     Estimate,
@@ -30,6 +33,7 @@ MEASURE_NAMES = {
     "ssim": "SSIM",
     "spearman": "Spearman",
     "iou": "IoU of the top 10 %",
+    "inside": "Pearson, away from the border",
     "beyond_image": "beyond the image",
 }
 
@@ -54,8 +58,16 @@ def stability_part(study: OpenStudy) -> Part:
         for what in ("angle", "overlap")
         for rank in SUBSPACE_RANKS
     ]
-    tests, test_columns = _tests(analysis, pairings)
-    findings = [_verdict(analysis, pairings), *tests]
+    tests = {
+        (label, measure): analysis.paired_pairs(f"u1/{measure}", f"alpha/{measure}", rows)
+        for label, rows in pairings.items()
+        for measure in MEASURE_NAMES
+    }
+    by_pearson = {label: tests[label, "pearson"] for label in pairings}
+    findings = [
+        _verdict(by_pearson),
+        *(_sentence(analysis, label, pairings[label], test) for label, test in by_pearson.items()),
+    ]
     exhibits = [
         exhibit("similarity_violins", _violins(analysis, pairings), _table(estimates)),
         *_matrices(study, analysis),
@@ -63,9 +75,9 @@ def stability_part(study: OpenStudy) -> Part:
     ]
     tables = {
         "similarity": estimate_columns([*estimates, *angles]),
-        "u1_against_alpha": test_columns,
-        "pairs": pair_columns(study, analysis),
-        "runs_by_slice": run_columns(study, analysis),
+        "u1_against_alpha": _test_columns(tests),
+        "pairs": pair_columns(study.samples, analysis.measured),
+        "runs_by_slice": run_columns(study.samples, analysis.measured),
     }
     return Part(findings, exhibits, tables)
 
@@ -78,11 +90,8 @@ def _pairings(analysis: Analysis) -> dict[str, NDArray[np.int64]]:
     return {label: rows for label, rows in found.items() if len(rows)}
 
 
-def _verdict(analysis: Analysis, pairings: dict[str, NDArray[np.int64]]) -> str:
-    ahead = {
-        label: analysis.paired_pairs("u1/pearson", "alpha/pearson", rows).difference.low > 0
-        for label, rows in pairings.items()
-    }
+def _verdict(tests: Mapping[str, Paired]) -> str:
+    ahead = {label: test.difference.low > 0 for label, test in tests.items()}
     if all(ahead.values()):
         return (
             "Eigenfeatures are more stable than the strongest channel, within every network and between"
@@ -94,32 +103,27 @@ def _verdict(analysis: Analysis, pairings: dict[str, NDArray[np.int64]]) -> str:
     return f"Eigenfeatures are more stable than the strongest channel, but this is not shown for {behind}."
 
 
-def _tests(analysis: Analysis, pairings: dict[str, NDArray[np.int64]]) -> tuple[list[str], Columns]:
-    """Test u₁ against α by every measure; put Pearson's into words."""
-    sentences: list[str] = []
-    rows_of: dict[str, list[object]] = {
-        name: []
-        for name in ("group", "measure", "difference", "low", "high", "effect_size", "superiority", "p")
+def _sentence(analysis: Analysis, label: str, rows: NDArray[np.int64], test: Paired) -> str:
+    u1, alpha = (analysis.of_pairs(f"{kind}/pearson", rows) for kind in KINDS)
+    runs = f"{u1.runs} runs" if u1.runs else "a single pair, so that the interval is over slices only"
+    return (
+        f"{label}: Pearson correlation of u₁ between runs {in_words(u1)}, of α {in_words(alpha)}; difference "
+        f"{in_words(test.difference)}, effect size {test.effect_size:.1f}, p = {test.p:.2g} ({runs})."
+    )
+
+
+def _test_columns(tests: Mapping[tuple[str, str], Paired]) -> Columns:
+    found = list(tests.values())
+    return {
+        "group": [label for label, _ in tests],
+        "measure": [measure for _, measure in tests],
+        "difference": [test.difference.estimate for test in found],
+        "low": [test.difference.low for test in found],
+        "high": [test.difference.high for test in found],
+        "effect_size": [test.effect_size for test in found],
+        "superiority": [test.superiority for test in found],
+        "p": [test.p for test in found],
     }
-    for label, rows in pairings.items():
-        for measure in MEASURE_NAMES:
-            test = analysis.paired_pairs(f"u1/{measure}", f"alpha/{measure}", rows)
-            difference = test.difference
-            row = (
-                label, measure, difference.estimate, difference.low, difference.high,
-                test.effect_size, test.superiority, test.p,
-            )  # fmt: skip
-            for column, value in zip(rows_of.values(), row, strict=True):
-                column.append(value)
-            if measure == "pearson":
-                u1, alpha = (analysis.of_pairs(f"{kind}/pearson", rows) for kind in KINDS)
-                runs = f"{u1.runs} runs" if u1.runs else "a single pair, so the interval is over slices only"
-                sentences.append(
-                    f"{label}: Pearson correlation of u₁ between runs {in_words(u1)}, of α {in_words(alpha)};"
-                    f" difference {in_words(difference)}, effect size {test.effect_size:.1f}, p ="
-                    f" {test.p:.2g} ({runs})."
-                )
-    return sentences, rows_of
 
 
 def _violins(analysis: Analysis, pairings: dict[str, NDArray[np.int64]]) -> Figure:
@@ -174,36 +178,3 @@ def _table(estimates: list[Estimate]) -> Table:
                 ]
             )
     return Table(["runs and map", *MEASURE_NAMES.values()], rows)
-
-
-def pair_columns(study: OpenStudy, analysis: Analysis) -> Columns:
-    """Return every number of every pair of runs and slice: a row each."""
-    measured = analysis.measured
-    first, second = (np.array(measured.runs)[measured.pairs[:, side]] for side in (0, 1))
-    count = len(measured.slices)
-    return {
-        "first": np.repeat(first, count),
-        "second": np.repeat(second, count),
-        **_slices(study, measured.slices, len(measured.pairs)),
-        **{name: values.ravel() for name, values in measured.of_pairs.items()},
-    }
-
-
-def run_columns(study: OpenStudy, analysis: Analysis) -> Columns:
-    """Return every number of every run and slice: a row each."""
-    measured = analysis.measured
-    return {
-        "run": np.repeat(measured.runs, len(measured.slices)),
-        **_slices(study, measured.slices, len(measured.runs)),
-        **{name: values.ravel() for name, values in measured.of_runs.items()},
-    }
-
-
-def _slices(study: OpenStudy, slices: NDArray[np.int64], times: int) -> Columns:
-    samples = study.samples
-    specimens = np.array([specimen.name for specimen in samples.specimens])[samples.specimen_of[slices]]
-    return {
-        "sample": np.tile(np.array(samples.classes)[samples.label[slices]], times),
-        "specimen": np.tile(specimens, times),
-        "slice": np.tile(samples.slice_of[slices], times),
-    }

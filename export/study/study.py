@@ -22,6 +22,7 @@ from eigenfeatures.export.run_folder import check_empty, check_outside, hash_inp
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.steps import Talk
 from eigenfeatures.export.study.agreement import agreement_part
+from eigenfeatures.export.study.curve import curve_part
 from eigenfeatures.export.study.discrimination import discrimination_part
 from eigenfeatures.export.study.estimate import announce_time
 from eigenfeatures.export.study.factors import claims_part, leakage_part
@@ -34,7 +35,7 @@ from eigenfeatures.export.study.passes import Passes
 from eigenfeatures.export.study.pictures import pictures_part
 from eigenfeatures.export.study.plan import StudyPlan, make_plan
 from eigenfeatures.export.study.runs_table import runs_part
-from eigenfeatures.export.study.settings_compared import curve_part, settings_part
+from eigenfeatures.export.study.settings_compared import settings_part
 from eigenfeatures.export.study.stability import stability_part
 from eigenfeatures.export.study.study_folder import StudyFolder
 from eigenfeatures.export.study.subjects import study_runs
@@ -91,12 +92,14 @@ def run_study(
     )
     folder = StudyFolder(out.absolute())
     _check(samples, folder, options)
-    left = unfinished(folder.runs, plan.runs())
+    with open_samples(samples, size=settings.size, regions=settings.regions) as opened:
+        inputs = hash_inputs(opened, talk.track)
+    left = unfinished(folder.runs, plan.runs(), inputs)
     talk.say(f"{len(left)} of {len(plan.runs())} trainings are to be done")
     announce_time(samples, left, plan.plan_of(), talk)
     _write_record(folder, samples, settings, options)
     diverged = train_runs(samples, folder.runs, left, settings.layer, options.jobs, talk)
-    with _opened(samples, folder, settings, plan, talk) as study:
+    with _opened(samples, folder, settings, plan, inputs, talk) as study:
         chapters = _chapters(study, options)
         facts = _facts(study)
         title = f"Stability of eigenfeatures of {', '.join(study.samples.classes)}"
@@ -151,7 +154,12 @@ def _write_record(folder: StudyFolder, samples: Path, settings: Settings, option
 
 @contextmanager
 def _opened(
-    stacks: Path, folder: StudyFolder, settings: Settings, plan: StudyPlan, talk: Talk
+    stacks: Path,
+    folder: StudyFolder,
+    settings: Settings,
+    plan: StudyPlan,
+    inputs: dict[str, str],
+    talk: Talk,
 ) -> Iterator[OpenStudy]:
     with open_samples(stacks, size=settings.size, regions=settings.regions) as samples:
         operator = operator_named(settings.operator)
@@ -160,7 +168,7 @@ def _opened(
         runs = {run.name: run for group in groups for run in study_runs(folder.runs, group)}
         passes = Passes(
             samples=samples,
-            inputs=hash_inputs(samples, talk.track),
+            inputs=inputs,
             folder=folder.measured,
             view=View(settings.layer, settings.resolution, False, max(SUBSPACE_RANKS)),
             operator=operator,
@@ -196,5 +204,5 @@ def _facts(study: OpenStudy) -> list[tuple[str, Cell]]:
         ("core runs that count", f"{sum(run.accepted for run in core)} of {len(core)}"),
         ("split", study.base.split),
         ("operator", study.base.operator),
-        ("blocks of slices", f"of {study.blocks.length}"),
+        ("block of slices", f"about {study.blocks.length} slices"),
     ]

@@ -12,26 +12,28 @@ import torch
 from eigenfeatures.eigen.progress import Item, silent
 from eigenfeatures.eigen.snapshots import save_snapshot
 from eigenfeatures.eigen.training import TrainingDivergedError
-from eigenfeatures.export.run_folder import RunFolder, check_same_settings
+from eigenfeatures.export.run_folder import RunFolder, check_same_inputs, check_same_settings
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.steps import Talk, start, train_step
 
 SNAPSHOTS = "snapshots"
 
 
-def unfinished(folder: Path, runs: dict[str, Settings]) -> dict[str, Settings]:
-    """Return the runs that are still to be trained.
+def unfinished(folder: Path, runs: dict[str, Settings], inputs: dict[str, str]) -> dict[str, Settings]:
+    """Return the runs that are still to be trained on the stacks whose files are `inputs`.
 
     Raises
     ------
     InputError
-        When a finished one was made with other settings.
+        When one that is there was made with other settings or from other stacks.
     """
     left = {}
     for name, settings in runs.items():
         if (folder / name / "run.toml").is_file():
             check_same_settings(folder / name, settings)
-            if RunFolder.open(folder / name).has_model:
+            run = RunFolder.open(folder / name)
+            check_same_inputs(run, inputs)
+            if run.has_model:
                 continue
         left[name] = settings
     return left

@@ -1,0 +1,134 @@
+"""Chunks hold every slice once, each stack apart, with the next slice as a neighbour."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import study_oracles as oracle
+import torch
+
+from eigenfeatures.eigen.responses import responses
+from eigenfeatures.eigen.study import chunks as module
+from eigenfeatures.eigen.study.chunks import KINDS, SCALES, chunk_count, chunks
+from eigenfeatures.eigen.study.grids import Grid, grid_of
+from eigenfeatures.eigen.study.maps import View, slice_maps
+from eigenfeatures.eigen.study.similarity import prepare
+
+VIEW = View(rank=2)
+
+
+@pytest.fixture(scope="module")
+def parts(uneven, networks, cpu):
+    return list(chunks(networks, uneven, VIEW, "prewitt", cpu))
+
+
+def test_every_slice_is_spoken_of_once_and_neighbours_are_of_the_same_stack(uneven, parts):
+    spoken = [chunk.indices.tolist() for chunk in parts]
+    assert spoken == [[*range(8)], [8, 9], [*range(10, 18)], [18], [19, 20, 21]]
+    # One more where the stack goes on: slices 8 and 18. Slices 10 and 19 begin another stack.
+    assert [len(chunk.slices) - len(chunk.indices) for chunk in parts] == [1, 0, 1, 0, 0]
+    for chunk in parts:
+        read = chunk.indices[0] + np.arange(len(chunk.slices))
+        np.testing.assert_array_equal(chunk.slices, uneven.read(read))
+        assert {len(maps.u) for maps in chunk.maps} == {len(read)} == {len(chunk.gradients)}
+    assert chunk_count(uneven) == len(parts)
+
+
+@pytest.mark.parametrize(
+    ("every", "spoken"),
+    [
+        (2, [[0, 2, 4, 6, 8], [10, 12, 14, 16, 18], [19, 21]]),
+        (4, [[0, 4, 8], [10, 14, 18], [19]]),
+        (99, [[0], [10], [19]]),
+    ],
+)
+def test_each_so_manyth_slice_of_a_stack(uneven, cpu, every, spoken):
+    found = list(chunks([], uneven, VIEW, "sobel", cpu, every))
+    assert [chunk.indices.tolist() for chunk in found] == spoken
+    assert all(len(chunk.slices) == len(chunk.indices) for chunk in found)
+    assert chunk_count(uneven, every) == len(found)
+
+
+def test_maps_do_not_depend_on_who_is_beside(networks, cpu, parts):
+    """The decomposition starts from the slice before: within its tolerance that changes nothing."""
+    for number, entry in enumerate(networks):
+        for chunk in parts[1:4]:
+            alone = [
+                slice_maps(entry.network, entry.preprocessing, image[None], VIEW, cpu)
+                for image in chunk.slices
+            ]
+            u = np.concatenate([maps.u for maps in alone])[:, 0]
+            np.testing.assert_allclose(chunk.maps[number].u[:, 0], u, atol=1e-4 * u.max())
+            alpha = np.concatenate([maps.alpha for maps in alone])
+            np.testing.assert_allclose(chunk.maps[number].alpha, alpha, atol=1e-4 * alpha.max())
+
+
+def test_gradient_images_are_smoothed_within_the_slice(parts):
+    chunk = parts[1]
+    assert chunk.gradients.shape == (2, len(SCALES), 96, 104)
+    assert chunk.gradients.dtype == np.float32
+    for image, found in zip(chunk.slices, chunk.gradients, strict=True):
+        np.testing.assert_allclose(found, oracle.gradient_images(image), rtol=1e-4, atol=1e-3)
+
+
+def test_maps_and_images_come_onto_a_grid(networks, parts):
+    chunk = parts[1]
+    fine, _, coarse = chunk.grids
+    assert chunk.grids == [grid_of(entry.network, "relu2", (96, 104)) for entry in networks]
+    assert (fine, coarse) == (Grid(2, 0.5, (48, 52)), Grid(8, 7, (11, 12)))
+    own = {"u1": chunk.maps[0].u[:, 0], "alpha": chunk.maps[0].alpha}
+    for kind in KINDS:
+        assert np.shares_memory(chunk.map(0, kind, fine), own[kind])
+        expected = [oracle.on_grid(image, fine, coarse) for image in own[kind]]
+        np.testing.assert_allclose(chunk.map(0, kind, coarse), expected, rtol=1e-4)
+    images = oracle.gradient_images(chunk.slices[1])
+    expected = [oracle.on_grid(image, Grid(1, 0, (96, 104)), coarse) for image in images]
+    np.testing.assert_allclose(chunk.gradients_on(coarse)[1], expected, rtol=1e-4)
+
+
+def test_what_is_prepared_is_of_its_run_kind_and_grid_and_made_once(parts):
+    chunk = replace(parts[1], _known={})
+    fine, _, coarse = chunk.grids
+    wanted = [(run, kind, grid) for run in (0, 1) for kind in KINDS for grid in (fine, coarse)]
+    first = [chunk.prepared(*key) for key in wanted]
+    left = [chunk.beyond_image(*key) for key in wanted]
+    spans = [chunk.subspaces(run, grid) for run in (0, 1) for grid in (fine, coarse)]
+    for key, found, rest in zip(wanted, first, left, strict=True):
+        np.testing.assert_array_equal(found.unit, prepare(chunk.map(*key)).unit)
+        assert rest.shape == (2, *key[2].shape)
+        assert chunk.prepared(*key) is found
+        assert chunk.beyond_image(*key) is rest
+    again = [chunk.subspaces(run, grid) for run in (0, 1) for grid in (fine, coarse)]
+    assert all(a is b for a, b in zip(spans, again, strict=True))
+    assert len({id(entry) for entry in (*first, *left, *spans)}) == 20
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("number", [0, 2], ids=["small", "alexnet"])
+def test_dense_maps_lie_where_their_receptive_fields_do(uneven, networks, cpu, number):
+    """What a bright pixel of the slice can reach in a dense map is centred on it."""
+    entry = networks[number]
+    chunk = next(chunks([entry], uneven, replace(VIEW, resolution="dense", rank=1), "sobel", cpu, every=99))
+    (grid,) = chunk.grids
+    assert grid.shape == chunk.maps[0].alpha.shape[1:]
+    assert grid.stride == 1
+    images = torch.zeros(2, 1, 96, 104)
+    images[1, 0, 50, 55] = 1e3
+    dark, bright = responses(entry.network, images, ["conv2"], "dense")["conv2"]
+    rows, columns = np.nonzero((dark != bright).any(0).numpy())
+    assert (rows.min() + rows.max()) / 2 + grid.offset == 50
+    assert (columns.min() + columns.max()) / 2 + grid.offset == 55
+
+
+def test_memory_holds_one_chunk_of_maps(uneven, networks, cpu, monkeypatch):
+    """Slices are read when their chunk is asked for, not before."""
+    read = []
+    original = type(uneven).read
+    monkeypatch.setattr(type(uneven), "read", lambda self, k: read.append(len(k)) or original(self, k))
+    monkeypatch.setattr(module, "_SLICES", 4)
+    going = chunks(networks[:1], uneven, VIEW, "sobel", cpu)
+    assert read == []
+    next(going)
+    assert read == [5]
+    next(going)
+    assert read == [5, 5]
