@@ -40,7 +40,8 @@ def load_snapshot(
 
 def snapshot_iterations(folder: Path) -> list[int]:
     """Return the iterations of which a folder holds snapshots, in order."""
-    return sorted(int(path.stem) for path in folder.glob("[0-9]*.safetensors"))
+    # A copy made by hand, or what a killed training left half written, is named otherwise.
+    return sorted(int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdecimal())
 
 
 def snapshot_path(folder: Path, iteration: int) -> Path:

@@ -5,6 +5,7 @@ of the iteration or epoch, so that weights and that number are the whole state.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -150,6 +151,7 @@ def train(
         if iteration % VALIDATION_INTERVAL == 0 or iteration == plan.iterations:
             estimate_population(network, samples, preprocessing, training, plan.batch_size, device)
             loss, accuracy = _validate(network, samples, preprocessing, validation, plan.batch_size, device)
+            _check_finite(loss, iteration)
             history.append(replace(step, validation_loss=loss, validation_accuracy=accuracy))
             if snapshot:
                 snapshot(iteration, network)
@@ -241,10 +243,7 @@ def _descend(
         with training_precision(device):
             logits = network(images).float()
     loss = functional.cross_entropy(logits, labels)
-    if not torch.isfinite(loss):
-        raise TrainingDivergedError(
-            f"the training loss is no longer finite at iteration {iteration}; use a smaller --learning-rate"
-        )
+    _check_finite(float(loss.detach()), iteration)
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     penalty = (
@@ -258,6 +257,13 @@ def _descend(
         training_accuracy=int((logits.argmax(1) == labels).sum()) / len(labels),
         penalty=penalty,
     )
+
+
+def _check_finite(loss: float, iteration: int) -> None:
+    if not math.isfinite(loss):
+        raise TrainingDivergedError(
+            f"the training loss is no longer finite at iteration {iteration}; use a smaller --learning-rate"
+        )
 
 
 @torch.inference_mode()
@@ -287,6 +293,7 @@ def estimate_population(
         images = _to_tensor(preprocessing(samples.read(chosen[start::batches])), device)
         with training_precision(device):
             network(images)
+    network.eval()
 
 
 @torch.inference_mode()

@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.figures import Placement
 from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.eigen.samples import SampleSet
+from eigenfeatures.eigen.study.grids import grid_of
 from eigenfeatures.export.features import voxel_size
 from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.export.tables import numbers, read_table
@@ -149,6 +151,13 @@ class Finished:
     def pixel(self) -> tuple[float, float] | None:
         """Height and width of a pixel in micrometres."""
         return None if self.voxel is None else self.voxel[1:]
+
+    @property
+    def placement(self) -> Placement:
+        """Where the pixels of the maps lie in the slice."""
+        settings, network = self.folder.settings, self.model.network
+        grid = grid_of(network, settings.layer, network.size)
+        return Placement(grid.offset, grid.stride if settings.resolution == "pooled" else 1.0)
 
     def cuts_as(self, other: "Finished") -> bool:
         """Tell whether another run has the same slices under the same numbers."""

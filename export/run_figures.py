@@ -42,7 +42,7 @@ def run_figures(run: Finished, other: Finished | None) -> Mapping[str, tuple[str
             "fig13_eigenfeatures",
             partial(_grid, run, other, answers, compared, "eigenfeature", "Eigenfeatures", "σ₁u₁/√C"),
         ),
-        "overlay": ("overlay", partial(overlay, run.slices, features, names, pixel)),
+        "overlay": ("overlay", partial(overlay, run.slices, features, names, pixel, run.placement)),
         "strongest_channels": (
             "fig11_strongest_channels",
             partial(_grid, run, other, answers, compared, "alpha", "Strongest channel", "channel α"),

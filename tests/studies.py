@@ -11,10 +11,10 @@ from eigenfeatures.eigen.phantom import Material, Noise, make_phantom
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.tables import numbers, read_table
 
-# Lengths so far apart that 20 iterations tell them apart; as many slices as batches of 64 need.
+# Lengths so far apart that 15 iterations tell them apart; as many slices as batches of 64 need.
 LENGTHS = (1.0, 2.5, 6.0)
-SLICES, SIZE = 46, 40
-CHANGED = {"iterations": 20, "batch_size": 32, "learning_rate": 0.02, "device": "cpu"}
+SLICES, SIZE = 42, 36
+CHANGED = {"iterations": 15, "batch_size": 32, "learning_rate": 0.02, "device": "cpu"}
 BASE = Settings(**CHANGED)
 OPTIONS = [text for name, value in CHANGED.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 PRESETS = ("small", "reduced")

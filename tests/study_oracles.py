@@ -1,4 +1,4 @@
-"""What a study measures on one slice, said again by NumPy, SciPy and scikit-image: no chunk, cache or batch."""
+"""What a study measures on one slice, said again by NumPy, SciPy and scikit-image: no chunk, no cache."""
 
 import math
 

@@ -8,6 +8,7 @@ from eigenfeatures.eigen.figures.intervals import IntervalRow, interval_plot
 from eigenfeatures.eigen.figures.leakage import leakage_bars
 from eigenfeatures.eigen.figures.operators import operator_comparison
 from eigenfeatures.eigen.figures.order import order_plot
+from eigenfeatures.eigen.figures.panels import Placement
 from eigenfeatures.eigen.figures.responses import gradient_and_channels, response_montage
 from eigenfeatures.eigen.figures.sections import Sections, whole_slice_and_sections
 from eigenfeatures.eigen.figures.seed_panel import seed_panel
@@ -26,6 +27,7 @@ __all__ = [
     "STUDY_CAPTIONS",
     "Caption",
     "IntervalRow",
+    "Placement",
     "Sections",
     "channel_activation",
     "confusion_matrix",

@@ -10,6 +10,7 @@ from eigenfeatures.eigen.figures.panels import (
     COLOUR_BAR,
     Images,
     PixelSize,
+    Placement,
     add_colour_bar,
     add_scale_bar,
     intensity_limits,
@@ -77,6 +78,7 @@ def overlay(
     eigenfeatures: Images,
     names: Sequence[str],
     pixel_size: PixelSize | None = None,
+    placement: Placement | None = None,
 ) -> Figure:
     """Lay the eigenfeature of a slice over the raw slice, for every sample.
 
@@ -90,6 +92,8 @@ def overlay(
         Of the samples.
     pixel_size
         Height and width of a pixel of the slice in micrometres.
+    placement
+        Where the pixels of the eigenfeatures lie in the slice; see `show_image`.
 
     Returns
     -------
@@ -104,7 +108,9 @@ def overlay(
     drawn = []
     for panel, image, feature, name in zip(axes.flat, slices, eigenfeatures, names, strict=False):
         show_image(panel, image, greys, pixel_size=pixel_size)
-        drawn.append(show_image(panel, feature, strengths, _CLEAR_TO_ORANGE, image.shape, pixel_size))
+        drawn.append(
+            show_image(panel, feature, strengths, _CLEAR_TO_ORANGE, image.shape, pixel_size, placement)
+        )
         title_panel(panel, short_name(name))
         add_scale_bar(panel, pixel_size)
     add_colour_bar(figure, drawn, "strength of the eigenfeature, σ₁u₁/√C")

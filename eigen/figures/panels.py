@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +15,15 @@ from numpy.typing import NDArray
 from eigenfeatures.eigen.figures.style import LABEL_SIZE, PAGE_WIDTH, TICK_SIZE, new_figure, short_name
 
 PixelSize = tuple[float, float]
+
+
+class Placement(NamedTuple):
+    """Pixel k of a map is centred on pixel ``offset + stride * k`` of the slice, along either axis."""
+
+    offset: float
+    stride: float
+
+
 """Height and width of a pixel of the slice, in micrometres."""
 
 Images = Sequence[NDArray[Any]] | NDArray[Any]
@@ -73,6 +82,7 @@ def show_image(
     colours: str | Colormap = "gray",
     slice_shape: tuple[int, ...] | None = None,
     pixel_size: PixelSize | None = None,
+    placement: Placement | None = None,
 ) -> AxesImage:
     """Draw a slice, or a map that belongs to a slice, where it lies in the slice.
 
@@ -90,6 +100,8 @@ def show_image(
         ``(H, W)`` of the slice that a pooled map `image` belongs to; its own shape by default.
     pixel_size
         Of the slice; without it lengths are in pixels.
+    placement
+        Where the pixels of the map lie; by default as after pooling by a power of two.
 
     Returns
     -------
@@ -98,21 +110,30 @@ def show_image(
     """
     height, width = slice_shape or image.shape
     row_size, column_size = pixel_size or (1.0, 1.0)
-    # Pixel k of a map pooled by s covers pixels sk … sk + s − 1 of the slice: the edges match,
-    # the centres are half a map pixel off, and the odd last row of the slice stays uncovered.
-    bottom = image.shape[0] * _stride(height, image.shape[0]) * row_size
-    right = image.shape[1] * _stride(width, image.shape[1]) * column_size
+    top, bottom = _ends(height, image.shape[0], placement, row_size)
+    left, right = _ends(width, image.shape[1], placement, column_size)
     drawn = axes.imshow(
         image,
         cmap=colours,
         vmin=limits[0],
         vmax=limits[1],
-        extent=(0.0, right, bottom, 0.0),
+        extent=(left, right, bottom, top),
         interpolation="nearest",
         interpolation_stage="data",
     )
     axes.set(xlim=(0.0, width * column_size), ylim=(height * row_size, 0.0))
     return drawn
+
+
+def _ends(slice_side: int, map_side: int, placement: Placement | None, pixel: float) -> tuple[float, float]:
+    """Return where a map begins and ends along an axis."""
+    if placement is None:
+        # Pixel k of a map pooled by s covers pixels sk … sk + s − 1 of the slice: the edges match,
+        # the centres are half a map pixel off, and the odd last row of the slice stays uncovered.
+        return 0.0, map_side * _stride(slice_side, map_side) * pixel
+    # A pixel of the slice is drawn from its number to the next one, its centre half-way.
+    first = placement.offset + 0.5 - placement.stride / 2
+    return first * pixel, (first + map_side * placement.stride) * pixel
 
 
 def _stride(slice_side: int, map_side: int) -> int:

@@ -13,6 +13,7 @@ from eigenfeatures.eigen.figures.panels import (
     Images,
     Limits,
     PixelSize,
+    Placement,
     add_colour_bar,
     add_scale_bar,
     intensity_limits,
@@ -37,6 +38,7 @@ def seed_panel(
     samples: Sequence[str],
     title: str,
     pixel_size: PixelSize | None = None,
+    placement: Placement | None = None,
 ) -> Figure:
     """Draw a row per sample: |∇Y|, then the map of each run.
 
@@ -52,6 +54,8 @@ def seed_panel(
         Of the figure.
     pixel_size
         Height and width of a pixel of the slice in micrometres.
+    placement
+        Where the pixels of the maps lie in the slice; see `show_image`.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def seed_panel(
     for column, (run, images) in zip(axes[:, 1:].T, scaled.items(), strict=True):
         title_panel(column[0], fill(short_name(run), _LINE // (1 + len(columns))))
         for panel, image in zip(column, images, strict=True):
-            drawn.append(show_image(panel, image, limits, "cividis", shape, pixel_size))
+            drawn.append(show_image(panel, image, limits, "cividis", shape, pixel_size, placement))
     label = "maps of all runs, each at unit root mean square, on one scale"
     label = fill(label, _LINE * len(columns) // (1 + len(columns)))
     add_colour_bar(figure, drawn, label, aspect=_ASPECT * len(columns))

@@ -17,6 +17,7 @@ from eigenfeatures.eigen.study.bootstrap import (
     slice_blocks,
 )
 from eigenfeatures.eigen.study.measurement import Measured
+from eigenfeatures.eigen.study.similarity import MEASURES
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,10 @@ def _clipped(interval: Interval, measure: str) -> Interval:
 
 def _range(measure: str) -> tuple[float, float]:
     name = measure.rpartition("/")[2]
+    if name in ("iou", "energy", "gap") or name.startswith("overlap"):
+        return 0.0, 1.0
     if name.startswith("angle"):
         return 0.0, 90.0
-    if name == "contrast_to_noise":
-        return -np.inf, np.inf
-    return (0.0 if name == "iou" or name.startswith("overlap") else -1.0), 1.0
+    if name in (*MEASURES, "beyond_image", "inside", "repeatability") or name.startswith("image"):
+        return -1.0, 1.0
+    return -np.inf, np.inf

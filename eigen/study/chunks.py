@@ -13,7 +13,7 @@ from eigenfeatures.eigen.network import Network
 from eigenfeatures.eigen.preprocessing import Preprocessing
 from eigenfeatures.eigen.receptive_field import receptive_field
 from eigenfeatures.eigen.samples import SampleSet
-from eigenfeatures.eigen.study.grids import Grid, grid_of, resample, slice_grid
+from eigenfeatures.eigen.study.grids import Grid, dense_grid, grid_of, resample, slice_grid
 from eigenfeatures.eigen.study.maps import SliceMaps, View, slice_maps
 from eigenfeatures.eigen.study.similarity import PreparedMaps, pearson, prepare, residual
 from eigenfeatures.eigen.study.subspaces import Subspaces, prepare_subspaces
@@ -141,24 +141,34 @@ def chunks(
     """
     for indices, neighbours in _parts(samples, every):
         slices = samples.read(np.concatenate([indices, neighbours]))
-        gradient = np.asarray(gradient_magnitude(slices, operator), np.float32)
-        smoothed = [gaussian_filter(gradient, scale, axes=(1, 2)) for scale in SCALES]
-        maps = [slice_maps(entry.network, entry.preprocessing, slices, view, device) for entry in networks]
-        grids = [
-            _grid(entry.network, view, found, samples.size)
-            for entry, found in zip(networks, maps, strict=True)
-        ]
-        gradients = np.stack(smoothed, axis=1)
-        if view.center or not view.layer.startswith("relu"):
-            maps = [_oriented(found, grid, gradients) for found, grid in zip(maps, grids, strict=True)]
-        reaches = [_reach(entry.network, view.layer) for entry in networks]
-        yield Chunk(indices, slices, gradients, maps, grids, reaches, consecutive=every == 1)
+        yield look_at(networks, indices, slices, view, operator, device, consecutive=every == 1)
+
+
+def look_at(
+    networks: Sequence[StudiedNetwork],
+    indices: NDArray[np.int64],
+    slices: NDArray[Any],
+    view: View,
+    operator: Operator,
+    device: torch.device,
+    *,
+    consecutive: bool,
+) -> Chunk:
+    """Compute the maps of every network on some slices; see `Chunk` and `chunks`."""
+    gradient = np.asarray(gradient_magnitude(slices, operator), np.float32)
+    gradients = np.stack([gaussian_filter(gradient, scale, axes=(1, 2)) for scale in SCALES], axis=1)
+    maps = [slice_maps(entry.network, entry.preprocessing, slices, view, device) for entry in networks]
+    size = (int(slices.shape[1]), int(slices.shape[2]))
+    grids = [_grid(entry.network, view, found, size) for entry, found in zip(networks, maps, strict=True)]
+    if view.center or not view.layer.startswith("relu"):
+        maps = [_oriented(found, grid, gradients) for found, grid in zip(maps, grids, strict=True)]
+    reaches = [_reach(entry.network, view.layer) for entry in networks]
+    return Chunk(indices, slices, gradients, maps, grids, reaches, consecutive)
 
 
 def _grid(network: Network, view: View, maps: SliceMaps, size: tuple[int, int]) -> Grid:
-    pooled = grid_of(network, view.layer, size)
-    # A dense map has the receptive fields of the pooled one, a pixel apart.
-    return pooled if view.resolution == "pooled" else Grid(1.0, pooled.offset, maps.u.shape[-2:])
+    found = grid_of(network, view.layer, size)
+    return found if view.resolution == "pooled" else dense_grid(found, maps.u.shape[-2:])
 
 
 def _oriented(maps: SliceMaps, grid: Grid, gradients: NDArray[np.float32]) -> SliceMaps:

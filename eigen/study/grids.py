@@ -35,7 +35,7 @@ class Grid:
 
 
 def slice_grid(size: tuple[int, int]) -> Grid:
-    """Return the grid of the slice itself, which dense maps are on too."""
+    """Return the grid of the slice itself."""
     return Grid(1.0, 0.0, size)
 
 
@@ -53,6 +53,11 @@ def grid_of(network: Network, layer: str, size: tuple[int, int]) -> Grid:
     # The padding is the same on all sides: the last field, too, leaves the slice by at most `before`.
     height, width = ((side - 1 + field.before - field.after) // field.stride + 1 for side in size)
     return Grid(float(field.stride), (field.after - field.before) / 2, (height, width))
+
+
+def dense_grid(pooled: Grid, shape: tuple[int, int]) -> Grid:
+    """Return the grid of a layer's dense maps: the receptive fields of the pooled ones, a pixel apart."""
+    return Grid(1.0, pooled.offset, shape)
 
 
 def interior(grid: Grid, size: tuple[int, int], reach: float) -> tuple[slice, slice]:

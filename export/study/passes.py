@@ -75,7 +75,7 @@ class Passes:
 
         def fresh() -> Arrays:
             return measure(
-                self._load(subjects, looked.layer),
+                self.load(subjects, looked.layer),
                 pairs,
                 self.samples,
                 looked,
@@ -93,7 +93,7 @@ class Passes:
         """Describe the maps of networks, the gradient images and the raw slices; see `describe_samples`."""
 
         def fresh() -> Arrays:
-            networks = self._load(subjects, self.view.layer)
+            networks = self.load(subjects, self.view.layer)
             view = replace(self.view, rank=1)
             parts = chunks(networks, self.samples, view, self.operator, self.device)
             shown = self.talk.track(parts, f"describing: {name}", chunk_count(self.samples))
@@ -102,7 +102,8 @@ class Passes:
         facts = [[s.name, s.key] for s in subjects], asdict(self.view)
         return self._kept(name, facts, fresh)
 
-    def _load(self, subjects: Sequence[Subject], layer: str) -> list[StudiedNetwork]:
+    def load(self, subjects: Sequence[Subject], layer: str) -> list[StudiedNetwork]:
+        """Load networks up to a layer, onto the device."""
         return [
             replace(loaded, name=subject.name, network=loaded.network.to(self.device))
             for subject in subjects

@@ -54,7 +54,7 @@ def _listed(study: OpenStudy) -> Iterator[tuple[Group, StudyRun]]:
 
 
 def _accuracy(run: StudyRun) -> str:
-    return "diverged" if run.accuracy is None else f"{run.accuracy:.3f}"
+    return "diverged" if run.accuracy is None else f"{run.accuracy:.4f}"
 
 
 def _counts(group: Group, run: StudyRun) -> str:

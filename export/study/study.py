@@ -115,7 +115,7 @@ def run_study(
 def quick_settings(settings: Settings) -> Settings:
     """Return what ``--quick`` trains with: few iterations, where these settings are still the usual ones."""
     usual = Settings()
-    quick: dict[str, Any] = {"iterations": 40, "batch_size": 32, "learning_rate": 0.02}
+    quick: dict[str, Any] = {"iterations": 60, "learning_rate": 0.02}
     return replace(
         settings,
         **{name: value for name, value in quick.items() if getattr(settings, name) == getattr(usual, name)},

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import torch
 
@@ -73,9 +74,8 @@ def _outcomes(
             yield name, train_one(samples, folder / name, settings, layer, quiet)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
-    ) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn, initializer=_prepare_process, initargs=(threads,)) as pool:
         try:
             waiting = {
                 pool.submit(train_one, samples, folder / name, settings, layer): name
@@ -85,6 +85,19 @@ def _outcomes(
                 yield waiting[done], done.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _prepare_process(threads: int) -> None:
+    torch.set_num_threads(threads)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Let no training outlive a study that is killed: it would write beside the one that goes on."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _renamed(talk: Talk, name: str, items: Iterable[Item], description: str, total: int) -> Iterable[Item]:

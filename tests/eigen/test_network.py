@@ -72,3 +72,42 @@ def test_unknown_names_are_refused_with_the_known_ones():
         InputError, match="layer 'relu9' is not in the network 'small'; choose one of conv1, relu1"
     ):
         build_network("small", 2, (64, 64)).check_layer("relu9")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@torch.inference_mode()
+def test_the_first_layers_answer_as_the_network_does_and_share_its_weights(preset):
+    network = build_network(preset, 3, (67, 70), seed=1).eval()
+    images = torch.randn(2, 1, 67, 70, generator=torch.Generator().manual_seed(0))
+    for layer in ("conv1", "relu2", network.response_layers[-1]):
+        part = network.up_to(layer)
+        assert part.response_layers == network.response_layers[: network.response_layers.index(layer) + 1]
+        assert (part.preset, part.classes, part.size) == (preset, 3, (67, 70))
+        expected = images
+        for name, module in network.named_children():
+            expected = module(expected)
+            if name == layer:
+                break
+        assert torch.equal(part(images), expected)
+        assert all(
+            part.get_submodule(name) is network.get_submodule(name) for name, _ in part.named_children()
+        )
+    again = network.up_to("relu2").up_to("relu1")
+    assert [name for name, _ in again.named_children()] == ["conv1", "norm1", "relu1"]
+    assert len(list(network.children())) > len(list(part.children()))
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_taking_the_first_layers_keeps_the_mode_of_all(mode):
+    network = build_network("small", 2, (40, 40)).train(mode)
+    part = network.up_to("relu2")
+    assert {module.training for module in (*part.modules(), *network.modules())} == {mode}
+
+
+def test_the_first_layers_end_at_a_response_layer_of_the_network():
+    network = build_network("small", 2, (40, 40))
+    for layer in ("relu9", "norm1", "pool1", "logits", ""):
+        with pytest.raises(InputError, match=f"layer '{layer}' is not in the network 'small'"):
+            network.up_to(layer)
+    with pytest.raises(InputError, match=r"choose one of conv1, relu1, conv2$"):
+        network.up_to("conv2").up_to("relu2")

@@ -94,7 +94,7 @@ def test_each_epoch_visits_a_slice_at_most_once_and_another_order_follows(data, 
         return original(self, indices)
 
     monkeypatch.setattr(type(samples), "read", recording)
-    monkeypatch.setattr(training, "_estimate_population", lambda *_: None)
+    monkeypatch.setattr(training, "estimate_population", lambda *_: None)
     fit(data, replace(PLAN, iterations=14))
     batches = [
         indices for indices in read if len(indices) == PLAN.batch_size and set(indices) <= set(data[2])
@@ -136,8 +136,10 @@ def test_resumed_training_ends_with_the_same_bits(data, tmp_path, killed_at):
 
 def test_flips_change_the_batches_and_only_flip(data):
     samples, preprocessing, members, _ = data
-    plain, labels = training._batch(samples, preprocessing, members, replace(PLAN, augment="none"), 1, CPU)
-    flipped, same_labels = training._batch(samples, preprocessing, members, PLAN, 1, CPU)
+    plain, labels = training._batch(
+        samples, samples.label, preprocessing, members, replace(PLAN, augment="none"), 1, CPU
+    )
+    flipped, same_labels = training._batch(samples, samples.label, preprocessing, members, PLAN, 1, CPU)
     assert torch.equal(labels, same_labels)
     kinds = set()
     for before, after in zip(plain, flipped, strict=True):
@@ -164,8 +166,8 @@ def test_mistakes_are_refused(data, tmp_path):
         fit(data, replace(PLAN, batch_size=64))
     with pytest.raises(InputError, match="augment 'rotate' is unknown; choose one of flips, none"):
         fit(data, replace(PLAN, augment="rotate"))
-    with pytest.raises(InputError, match="no longer finite at iteration"):
-        fit(data, replace(PLAN, learning_rate=1e30))
+    with pytest.raises(InputError, match="labels 'mixed' are unknown; choose one of true, shuffled"):
+        fit(data, replace(PLAN, labels="mixed"))
     broken = tmp_path / "checkpoint.safetensors"
     broken.write_bytes(b"not a checkpoint at all")
     with pytest.raises(InputError, match="is not a checkpoint of this network; delete it"):

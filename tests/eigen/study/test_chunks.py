@@ -103,6 +103,38 @@ def test_what_is_prepared_is_of_its_run_kind_and_grid_and_made_once(parts):
     assert len({id(entry) for entry in (*first, *left, *spans)}) == 20
 
 
+@pytest.mark.parametrize(
+    "view", [replace(VIEW, center=True), View(layer="conv2", rank=2), View(layer="conv1", rank=2)], ids=str
+)
+def test_vectors_without_a_sign_are_turned_towards_the_gradient_image(uneven, networks, cpu, view):
+    for chunk in chunks(networks, uneven, view, "prewitt", cpu, every=9):
+        for number, entry in enumerate(networks):
+            grid = chunk.grids[number]
+            own = slice_maps(entry.network, entry.preprocessing, chunk.slices, view, cpu)
+            images = [oracle.on_grid(image, Grid(1, 0, (96, 104)), grid) for image in chunk.gradients[:, 0]]
+            for u, before, image in zip(chunk.maps[number].u, own.u, images, strict=True):
+                likeness = np.corrcoef(before[0].ravel(), image.ravel())[0, 1]
+                np.testing.assert_array_equal(u, before * np.sign(likeness))
+            np.testing.assert_array_equal(chunk.maps[number].alpha, own.alpha)
+
+
+def test_vectors_after_a_relu_keep_their_sign(networks, cpu, parts):
+    for number, entry in enumerate(networks):
+        for chunk in parts[1:4]:
+            own = slice_maps(entry.network, entry.preprocessing, chunk.slices, VIEW, cpu)
+            np.testing.assert_array_equal(chunk.maps[number].u, own.u)
+            assert (own.u[:, 0].sum((1, 2)) > 0).all()
+
+
+def test_a_map_reaches_as_far_as_its_receptive_field_and_its_averaging(parts):
+    chunk = parts[1]
+    fine, _, coarse = chunk.grids
+    assert chunk.reaches == [5.5, 5.5, 25]  # from 5 before to 6 after, from 18 to 32
+    assert chunk.reach(0, fine) == 5.5
+    assert chunk.reach(0, coarse) == 13.5
+    assert chunk.reach(2, coarse) == 25
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("number", [0, 2], ids=["small", "alexnet"])
 def test_dense_maps_lie_where_their_receptive_fields_do(uneven, networks, cpu, number):

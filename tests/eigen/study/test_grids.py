@@ -6,8 +6,9 @@ import torch
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.network import build_network
+from eigenfeatures.eigen.receptive_field import receptive_field
 from eigenfeatures.eigen.responses import responses
-from eigenfeatures.eigen.study.grids import Grid, common_grid, grid_of, resample, slice_grid
+from eigenfeatures.eigen.study.grids import Grid, common_grid, grid_of, interior, resample, slice_grid
 
 
 @torch.inference_mode()
@@ -50,6 +51,43 @@ def test_a_pixel_lies_at_the_centre_of_what_it_answers_to(preset, layer):
     assert total == int(total)
     inner = np.arange(5, grid.shape[1] - 5)
     torch.testing.assert_close(mirrored[..., 5:-5, inner], found[..., 5:-5, int(total) - inner])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("preset", "layer"), [("small", "conv2"), ("alexnet", "conv1"), ("alexnet", "conv2")]
+)
+def test_the_interior_is_what_the_slice_alone_decides(preset, layer):
+    """There a part of a larger image has the responses of the whole; a pixel further out, zeros are seen."""
+    network = build_network(preset, 2, (112, 120), seed=1).eval()
+    whole = torch.rand(1, 1, 240, 240, generator=torch.Generator().manual_seed(0)) + 1
+    grid, size = grid_of(network, layer, (112, 120)), (112, 120)
+    start = 64
+    part = whole[..., start : start + size[0], start : start + size[1]]
+    of_whole, of_part = (responses(network, image, [layer])[layer][0] for image in (whole, part))
+    at = start // int(grid.stride)
+    of_whole = of_whole[:, at : at + grid.shape[0], at : at + grid.shape[1]]
+    same = torch.isclose(of_whole, of_part, rtol=1e-4, atol=1e-5).all(0).numpy()
+    rows, columns = interior(grid, size, receptive_reach(network, layer))
+    inside = np.zeros(grid.shape, bool)
+    inside[rows, columns] = True
+    np.testing.assert_array_equal(same, inside)
+    assert inside.any()
+    assert not inside.all()
+
+
+def receptive_reach(network, layer):
+    field = receptive_field(network, layer)
+    return (field.before + field.after) / 2
+
+
+def test_an_interior_may_be_empty_or_all():
+    grid = Grid(8, 7, (11, 12))
+    for reach in (60, 1e4):
+        assert np.zeros(grid.shape)[interior(grid, (96, 104), reach)].size == 0
+    assert interior(slice_grid((9, 7)), (9, 7), 0) == (slice(0, 9), slice(0, 7))
+    assert interior(slice_grid((9, 7)), (9, 7), 2) == (slice(2, 7), slice(2, 5))
+    assert interior(slice_grid((9, 7)), (9, 7), 2.5) == (slice(3, 6), slice(3, 4))
 
 
 def test_equal_grids_change_nothing():

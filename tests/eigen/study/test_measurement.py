@@ -7,12 +7,13 @@ import pytest
 import study_oracles as oracle
 
 from eigenfeatures.eigen.study import chunks
-from eigenfeatures.eigen.study.grids import Grid
+from eigenfeatures.eigen.study.grids import Grid, slice_grid
 from eigenfeatures.eigen.study.maps import View
 from eigenfeatures.eigen.study.measurement import Measured, all_pairs, measure
 
 VIEW = View(rank=2)
 PAIRS = all_pairs(3)
+RELU2 = Grid(2, 0.5, (48, 52))  # of the preset 'small'
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +34,22 @@ def rows(measured):
 
 
 def assert_equal_measures(first, second, names=None):
-    """Decompositions agree to 1e-5, which moves a count of top pixels by one and a contrast by a percent."""
+    """Equal but for rounding, which may let a pixel into a top tenth: that moves some IoU a little."""
     for name in names or rows(first):
         a, b = rows(first)[name], rows(second)[name]
-        allowed = 0.25 if "iou" in name else 0.5 if "angle" in name else 2e-3
-        np.testing.assert_allclose(a, b, rtol=0.02, atol=allowed, err_msg=name)
-        assert np.median(np.abs(a - b)[np.isfinite(a)], initial=0) < 1e-3 if np.isfinite(a).any() else True
+        loose = {"iou": 0.2, "angle1": 0.1, "angle2": 0.1}.get(name.rpartition("/")[2], 1e-3)
+        np.testing.assert_allclose(a, b, rtol=0.02, atol=loose, err_msg=name)
+        np.testing.assert_allclose(np.nansum(a), np.nansum(b), rtol=5e-3, atol=1e-2, err_msg=name)
+
+
+def only(measured, slices):
+    """Of a pass over all slices, some."""
+    return replace(
+        measured,
+        slices=slices,
+        of_pairs={name: values[:, slices] for name, values in measured.of_pairs.items()},
+        of_runs={name: values[:, slices] for name, values in measured.of_runs.items()},
+    )
 
 
 def test_all_slices_in_order_and_all_names(measured, networks):
@@ -73,14 +84,7 @@ def test_each_so_manyth_slice_has_the_numbers_that_it_has_among_all(take, measur
     assert sparse.slices.tolist() == [0, 4, 8, 10, 14, 18, 19]
     missing = set(rows(measured)) - set(rows(sparse))
     assert missing == {name for name in rows(measured) if "repeatability" in name or "contrast" in name}
-    of_all = Measured(
-        measured.runs,
-        measured.pairs,
-        sparse.slices,
-        {name: values[:, sparse.slices] for name, values in measured.of_pairs.items()},
-        {name: values[:, sparse.slices] for name, values in measured.of_runs.items()},
-    )
-    assert_equal_measures(sparse, of_all)
+    assert_equal_measures(sparse, only(measured, sparse.slices))
 
 
 def test_dense_maps_are_compared_pixel_by_pixel(take, networks, uneven):
@@ -98,7 +102,7 @@ def test_dense_maps_are_compared_pixel_by_pixel(take, networks, uneven):
             expected = oracle.alike(*maps)
             assert found == pytest.approx({key: expected[key] for key in found}, abs=2e-4)
         # The grid of dense maps lies half a pixel beside the slice's.
-        shifted = oracle.on_grid(gradient[2], Grid(1, 0, (96, 104)), Grid(1, 0.5, (96, 104)))
+        shifted = oracle.on_grid(gradient[2], slice_grid((96, 104)), Grid(1, 0.5, (96, 104)))
         value = np.corrcoef(u1[0].ravel(), shifted.ravel())[0, 1]
         assert dense.of_runs["u1/image2"][0, position] == pytest.approx(value, abs=2e-4)
 
@@ -115,21 +119,18 @@ def test_centring_is_of_the_maps_and_leaves_alpha_alone(take, measured, networks
     centred = take(replace(VIEW, center=True), every=9)
     for position, k in enumerate(centred.slices):
         image = uneven.read([k])[0]
-        vectors, values = zip(
-            *(oracle.singular(oracle.response_maps(entry, image), center=True) for entry in networks[:2]),
-            strict=True,
-        )
-        # Either sign may be chosen, by the channels' weights.
-        found = abs(centred.of_pairs["u1/pearson"][0, position])
-        assert found == pytest.approx(abs(np.vdot(vectors[0][0], vectors[1][0])), abs=2e-3)
-        energy = values[0][0] ** 2 / (values[0] ** 2).sum()
-        assert centred.of_runs["energy"][0, position] == pytest.approx(energy, rel=1e-3)
+        gradient = oracle.on_grid(oracle.gradient_images(image)[0], slice_grid((96, 104)), RELU2)
+        maps = []
+        for run, entry in enumerate(networks[:2]):
+            vectors, values = oracle.singular(oracle.response_maps(entry, image), center=True)
+            # The sign is that of the likeness to the gradient image.
+            maps.append(vectors[0] * np.sign(np.corrcoef(vectors[0].ravel(), gradient.ravel())[0, 1]))
+            energy = values[0] ** 2 / (values**2).sum()
+            assert centred.of_runs["energy"][run, position] == pytest.approx(energy, rel=1e-3)
+        expected = np.vdot(*maps)  # unit length and zero mean: Pearson's
+        assert centred.of_pairs["u1/pearson"][0, position] == pytest.approx(expected, abs=2e-3)
     alike = [name for name in rows(centred) if name.startswith(("alpha/", "run alpha/", "run activation"))]
-    of_all = replace(
-        measured,
-        of_pairs={name: values[:, centred.slices] for name, values in measured.of_pairs.items()},
-        of_runs={name: values[:, centred.slices] for name, values in measured.of_runs.items()},
-    )
+    of_all = only(measured, centred.slices)
     assert_equal_measures(centred, of_all, alike)
     assert not np.allclose(centred.of_runs["energy"], of_all.of_runs["energy"], atol=0.01)
 

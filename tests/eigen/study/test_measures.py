@@ -19,6 +19,9 @@ VIEW = View(rank=4)
 SIZE = (96, 104)
 PAIRS = all_pairs(3)  # small with small on a fine grid, small with alexnet on a coarse one
 # Slices 7 and 17 have their neighbour in the next chunk, 9 and 18 end a stack, 18 is alone in its chunk.
+# Pixels of the fine and of the coarse grid that see no padding, by hand: a pixel i of 'small' is made of the
+# slice's 2i - 5 to 2i + 6, one of 'alexnet' of 8i - 18 to 8i + 32 (and 'small', averaged, of less).
+INSIDE = {2: np.s_[3:45, 3:49], 8: np.s_[3:8, 3:9]}
 LOOKED_AT = (0, 7, 8, 9, 17, 18, 21)
 
 
@@ -77,6 +80,9 @@ def test_pairs_are_compared_on_the_coarser_grid(found, expected, networks, row):
                 close(measure, of_pairs[f"{kind}/{measure}"][row, k], value, maps[0].size)
             beyond = oracle.beyond(*maps, images)
             assert of_pairs[f"{kind}/beyond_image"][row, k] == pytest.approx(beyond, abs=1e-3)
+            inner = [image[INSIDE[grid.stride]].ravel() for image in maps]
+            inside = np.corrcoef(*inner)[0, 1]
+            assert of_pairs[f"{kind}/inside"][row, k] == pytest.approx(inside, abs=2e-4)
         for rank in (1, 2, 4):
             spans = [
                 np.stack([oracle.on_grid(image, own[run], grid) for image in runs[run][k]["vectors"][:rank]])
@@ -90,7 +96,7 @@ def test_pairs_are_compared_on_the_coarser_grid(found, expected, networks, row):
 
 def test_pairs_have_all_measures_and_ranks_beyond_the_view_are_missing(found):
     of_pairs, _ = found
-    kinds = {f"{kind}/{measure}" for kind in KINDS for measure in (*MEASURES, "beyond_image")}
+    kinds = {f"{kind}/{measure}" for kind in KINDS for measure in (*MEASURES, "beyond_image", "inside")}
     ranks = {f"{what}{rank}" for what in ("angle", "overlap") for rank in SUBSPACE_RANKS}
     assert set(of_pairs) == kinds | ranks
     for name, values in of_pairs.items():

@@ -152,7 +152,7 @@ def test_each_run_is_told_the_plan_that_first_needs_it():
         ({"seeds": 1}, "--seeds is 1; stability needs at least 2"),
         ({"seeds": -3}, "--seeds is -3"),
         ({"also_seeds": 1}, "--also-seeds is 1"),
-        ({"base": Settings(seed=2**32 - 2)}, "--seed is 4294967296; give at most 4294967295"),
+        ({"base": Settings(seed=2**32 - 2)}, "--seed is 4294967296; give at most"),
     ],
 )
 def test_a_mistake_is_named(changes, reason):

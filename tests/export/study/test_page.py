@@ -1,0 +1,176 @@
+"""``study.html`` needs nothing else and answers in order; ``summary.md`` is Markdown; figures fit a page."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import matplotlib.image
+import numpy as np
+import pytest
+import studies
+
+CHAPTERS = [
+    "Are the features stable?",
+    "Are they the network's, or the image's?",
+    "What do they look like per sample?",
+    "Which settings are the best?",
+    "Do they tell the samples apart by themselves?",
+    "How do the samples rank?",
+    "Which runs count, and what does a random split leak?",
+    "Methods",
+]
+FIGURES = {
+    *("similarity_violins", "similarity_matrix_u1", "similarity_matrix_alpha", "subspaces", "agreement"),
+    *("clarity_repeatability", "clarity_contrast_to_noise", "gradient_image"),
+    *(f"null_models_{what}" for what in ("stability", "closeness", "crossed")),
+    *(f"{what}_{network}" for what in ("seeds_eigenfeatures", "seeds_strongest_channels") for network in studies.PRESETS),
+    *(f"training_curve_{network}" for network in studies.PRESETS),
+    *("settings_compared", "side_claims", "discrimination", "order", "leakage"),
+}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of each heading and paragraph, of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self._open = [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("h1", "h2", "p"):
+            self._open = tag
+            self.texts.append([tag, ""])
+
+    def handle_endtag(self, tag):
+        if tag == self._open:
+            self._open = None
+
+    def handle_data(self, data):
+        if self._open:
+            self.texts[-1][1] += data
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    return Page((finished.folder / "study.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def summary(finished):
+    return (finished.folder / "summary.md").read_text(encoding="utf-8")
+
+
+def chapters(page):
+    """Heading of each section to its paragraph; an exhibit may be headed as the chapter that it is in."""
+    found = {}
+    for (tag, title), (_, text) in pairwise(page.texts):
+        if tag == "h2":
+            found.setdefault(title, text)
+    return found
+
+
+def test_the_page_needs_no_other_file_and_runs_nothing(page):
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    anchors = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    for tag, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        if tag == "img":
+            assert attributes["src"].startswith("data:image/png;base64,")
+            assert attributes["alt"]
+        if "href" in attributes:
+            assert attributes["href"].removeprefix("#") in anchors
+        assert not [value for value in attributes.values() if value and "//" in value.partition("base64,")[0]]
+
+
+def test_the_page_answers_in_the_order_in_which_a_reader_asks(page):
+    titles = list(chapters(page))
+    places = [titles.index(title) for title in CHAPTERS]
+    assert places == sorted(places)
+    assert places[0] == 0
+    assert places[-1] == len(titles) - 1
+
+
+def test_the_first_sentences_say_what_was_found(page, finished):
+    found = chapters(page)
+    assert found[CHAPTERS[0]].startswith("Eigenfeatures are ")
+    similarity = studies.table(finished.folder, "similarity")
+    (row,) = np.flatnonzero((similarity["group"] == "small") & (similarity["quantity"] == "u1/pearson"))
+    mean = similarity["mean"][row]
+    assert f"small: Pearson correlation of u₁ between runs {mean:.2f} [" in found[CHAPTERS[0]]
+    assert "untrained networks' u₁" in found[CHAPTERS[1]]
+    assert "reduced: the most stable" in found[CHAPTERS[3]]
+    assert "raw slice" in found[CHAPTERS[4]]
+    assert "hardness [GPa]: Kendall's τ" in found[CHAPTERS[5]]
+    assert "by a random split" in found[CHAPTERS[6]]
+
+
+def test_the_methods_are_those_of_the_settings(page):
+    methods = chapters(page)["Methods"]
+    for words in (
+        f"{3 * studies.SLICES} slices of {studies.SIZE} × {studies.SIZE} pixels from 3 samples",
+        "magnitude of their gradient (sobel), standardised by slice",
+        "a contiguous 30 % of each stack",
+        "learning rate 0.02, L2 0.1, augmentation 'flips'",
+        "small 2 times (15 iterations of 32 slices), reduced 2 times (15 iterations of 32 slices)",
+        "response maps at relu2 (pooled, not centred)",
+    ):
+        assert words in methods
+
+
+def test_every_figure_is_a_png_that_fits_the_page(finished, page):
+    files = {path.stem: path for path in (finished.folder / "figures").iterdir()}
+    assert files.keys() == FIGURES
+    for path in files.values():
+        data = path.read_bytes()
+        assert data[:8] == b"\x89PNG\r\n\x1a\n"
+        image = matplotlib.image.imread(path)
+        assert image.shape[1] <= 1100, path.name
+        assert np.ptp(image[..., :3]) > 0.5, f"{path.name} is blank"
+    embedded = {attributes["src"].partition(",")[2] for tag, attributes in page.tags if tag == "img"}
+    assert {base64.b64decode(text) for text in embedded} == {path.read_bytes() for path in files.values()}
+
+
+def test_the_summary_is_markdown_whose_tables_are_tables(summary):
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    tokens = markdown.parse(summary)
+    headings = [tokens[k + 1].content for k, token in enumerate(tokens) if token.type == "heading_open"]
+    assert headings[1:] == CHAPTERS
+    rows, tables = [], []
+    for token, following in pairwise(tokens):
+        if token.type == "table_open":
+            rows = []
+            tables.append(rows)
+        elif token.type == "tr_open":
+            rows.append([])
+        elif token.type in ("th_open", "td_open"):
+            rows[-1].append(following.content)
+    assert len(tables) == len(re.findall(r"^\| --- \|", summary, re.MULTILINE)) == 5
+    for table in tables:
+        assert len(table) > 1
+        assert all(row[0] for row in table)
+        assert {len(row) for row in table} == {len(table[0])}
+    paragraphs = [token.content for token in tokens if token.type == "inline"]
+    assert not [text for text in paragraphs if re.match(r"\|.*\|.*\|", text)], "a table that is none"
+
+
+def test_the_summary_holds_what_the_page_says(summary, page):
+    for title, text in chapters(page).items():
+        if title in CHAPTERS:
+            lines = summary.partition(f"## {title}\n")[2].partition("\n## ")[0].splitlines()
+            assert " ".join(line.removeprefix("- ") for line in lines if line.startswith("- ")) in (text, "")
+    assert chapters(page)["Methods"] in summary
+
+
+def test_numbers_of_the_summary_are_those_of_the_tables(summary, finished):
+    runs = studies.table(finished.folder, "runs")
+    for name, accuracy in zip(runs["run"], runs["validation_accuracy"], strict=True):
+        assert re.search(rf"^\| {name} \|.*\| {accuracy:.3f} \|", summary, re.MULTILINE)
+    similarity = studies.table(finished.folder, "similarity")
+    columns = (similarity[name] for name in ("group", "quantity", "mean", "low", "high"))
+    for group, quantity, mean, low, high in zip(*columns, strict=True):
+        if quantity == "u1/cosine":
+            assert f"| {group}, u₁ | {mean:.2f} [{low:.2f}, {high:.2f}] |" in summary
