@@ -319,6 +319,9 @@ def study(
     ] = None,
     also_seeds: Annotated[int, typer.Option(help="Trainings of each of its variations.")] = 3,
     jobs: Annotated[int, typer.Option(help="Trainings at once, which share the processor.")] = 1,
+    threads: Annotated[
+        int, typer.Option(help="Of each training, however many run at once; decides how sums are rounded.")
+    ] = 2,
     properties: Annotated[
         Path | None, typer.Option(help="CSV table of known properties, a row a sample, to rank them by.")
     ] = None,
@@ -349,6 +352,7 @@ def study(
         also_preset=also_preset or usual.also_preset,
         also_seeds=also_seeds,
         jobs=jobs,
+        threads=threads,
         properties=properties,
         resume=resume,
     )

@@ -43,12 +43,15 @@ class Section:
         A PNG.
     table : Table or None
         Below the figure.
+    points : sequence of str
+        A list below the text.
     """
 
     title: str
     text: str
     figure: bytes | None = None
     table: Table | None = None
+    points: Sequence[str] = ()
 
 
 def write_report(

@@ -68,6 +68,12 @@ def table(folder: Path, name: str) -> dict[str, np.ndarray]:
     return {header: _column(cells) for header, cells in read_table(folder / "tables" / f"{name}.csv").items()}
 
 
+def estimates(folder: Path, name: str, column: str = "mean") -> dict[tuple[str, str], float]:
+    """A column of a table of estimates, by group and quantity."""
+    found = table(folder, name)
+    return dict(zip(zip(found["group"], found["quantity"], strict=True), found[column], strict=True))
+
+
 def _column(cells):
     try:
         return numbers(cells)

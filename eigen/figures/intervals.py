@@ -39,7 +39,11 @@ class IntervalRow(NamedTuple):
 
 
 def interval_plot(
-    rows: Sequence[IntervalRow], title: str, xlabel: str, reference: float | None = None
+    rows: Sequence[IntervalRow],
+    title: str,
+    xlabel: str,
+    reference: float | None = None,
+    numbers: str = "estimate [95 % interval]",
 ) -> Figure:
     """Draw estimates as points with bars, with their numbers beside them.
 
@@ -53,6 +57,8 @@ def interval_plot(
         What is estimated, with its unit.
     reference
         A value to compare with, drawn as a dashed line.
+    numbers
+        What point and bar are; heads the numbers.
 
     Returns
     -------
@@ -77,7 +83,7 @@ def interval_plot(
         axes.plot(row.estimate, place, marker, color=colour, markersize=6)
     if reference is not None:
         axes.axvline(reference, color="0.35", linestyle="dashed", linewidth=1.0, zorder=0.5)
-    _name_rows(axes, rows, places, headings)
+    _name_rows(axes, rows, places, headings, numbers)
     bottom = places[-1] + 0.7
     axes.set_ylim(bottom, -0.7)
     figure.set_figheight(_FRAME + _ROW * (bottom + 0.7))
@@ -113,7 +119,11 @@ def _styles(rows: Sequence[IntervalRow]) -> dict[str, tuple[str, str]]:
 
 
 def _name_rows(
-    axes: Axes, rows: Sequence[IntervalRow], places: Sequence[float], headings: dict[float, str]
+    axes: Axes,
+    rows: Sequence[IntervalRow],
+    places: Sequence[float],
+    headings: dict[float, str],
+    numbers: str,
 ) -> None:
     """Write labels and headings on the left, numbers on the right."""
     labels = [short_name(row.label, _LONGEST_LABEL) for row in rows]
@@ -127,7 +137,7 @@ def _name_rows(
     right.tick_params(length=0)
     right.spines[:].set_visible(False)
     axes.annotate(
-        "estimate [95 % interval]",
+        numbers,
         (1.0, 1.0),
         xycoords="axes fraction",
         xytext=(3.5, 4),

@@ -17,9 +17,12 @@ _MEAN_WIDTH = 0.3
 
 
 def leakage_bars(
-    random: Mapping[str, NDArray[Any]], block: Mapping[str, NDArray[Any]], chance: float | None = None
+    random: Mapping[str, NDArray[Any]],
+    block: Mapping[str, NDArray[Any]],
+    chance: float | None = None,
+    held_out: str = "block",
 ) -> Figure:
-    """Draw the accuracy by random and by block split side by side, a point a seed.
+    """Draw the accuracy by random and by another split side by side, a point a seed.
 
     Parameters
     ----------
@@ -28,6 +31,8 @@ def leakage_bars(
         training is missing. Both have the same presets and seeds.
     chance
         The accuracy of guessing, drawn as a dashed line.
+    held_out
+        Name of the other split: what is held out together.
 
     Returns
     -------
@@ -44,7 +49,10 @@ def leakage_bars(
         raise ValueError(f"random, block: presets {list(random)} and {list(block)}; give the same for both")
     if any(np.shape(random[preset]) != np.shape(block[preset]) for preset in random):
         raise ValueError("random, block: different numbers of seeds; give NaN for a training that is missing")
-    title = "Validation accuracy by random and by block split, a point a seed (above: random − block, mean)"
+    title = (
+        f"Validation accuracy by random and by {held_out} split, a point a seed (above: random − {held_out},"
+        " mean)"
+    )
     figure = twin_figure(title, 4.6, len(random))
     axes = figure.subplots()
     for places, preset in zip(places_of(len(random), 2), random, strict=True):
@@ -52,7 +60,7 @@ def leakage_bars(
     if chance is not None:
         axes.axhline(chance, color="0.35", linestyle="dashed", linewidth=1.0, zorder=0.5)
         axes.text(-0.48, chance, "chance", fontsize=TICK_SIZE, color="0.35", va="bottom")
-    name_twins(axes, list(random), ["random", "block"])
+    name_twins(axes, list(random), ["random", held_out])
     axes.set_ylabel("validation accuracy", fontsize=LABEL_SIZE)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.tick_params(axis="y", labelsize=TICK_SIZE)

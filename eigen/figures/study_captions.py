@@ -91,23 +91,24 @@ STUDY_CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         ),
         "discrimination": Caption(
             "Do eigenfeatures tell the samples apart by themselves?",
-            "Each point is the share of slices that a linear classifier gives to the right sample from "
-            "simple descriptors of one kind of image, cross-validated by blocks of slices, beside the "
-            "accuracy of the networks. Where descriptors of |∇Y| do as well as those of u₁, the samples "
-            "differ by what needs no network.",
+            "Each point is the share of slices that a linear classifier gives to the right sample from simple"
+            " descriptors of one kind of image. Maps come from networks that were taught these very samples,"
+            " so for them only the validation part counts; cross-validation by blocks flatters them. Where"
+            " descriptors of |∇Y| or of untrained networks do as well as those of u₁, the samples differ by"
+            " what needs no training.",
         ),
         "order": Caption(
             "Order of the samples (Fig. 10)",
-            "Each line is a sample and each column a quantity that orders the samples, the largest value "
-            "above, with the value below each point. With four samples no order is significant: 1 of 24 "
-            "random orders agrees completely with any other, and as many are its exact reverse.",
+            "Each line is a sample and each column a quantity that orders the samples, the largest value"
+            " above, with the value below each point. Few samples can't show that two orders agree: of n"
+            " samples, one of n! random orders agrees completely with any other, which for four is 1 in 24.",
         ),
         "leakage": Caption(
             "Leakage between neighbouring slices",
-            "Each point is the validation accuracy of one training, by a split at random and by a "
-            "contiguous block behind a guard, with thin lines between trainings of one seed and thick ones "
-            "at the means. The difference, which stands above, is owed to near-copies of validation slices "
-            "among the training slices, and to a material that changes along its stack.",
+            "Each point is the validation accuracy of one training, by a split at random and by one that"
+            " holds out contiguous blocks or whole specimens, with thin lines between trainings of one seed"
+            " and thick ones at the means. The difference, which stands above, is owed to near-copies of"
+            " validation slices among the training slices, and to a material that changes along its stack.",
         ),
     }
 )

@@ -27,7 +27,7 @@ class Blocks:
     Attributes
     ----------
     length : int
-        Slices in a block, about.
+        Slices in the longest block, about.
     block_of, sample_of : ndarray of int, shape (slices,)
         Block and sample of every slice.
     """
@@ -36,15 +36,22 @@ class Blocks:
     block_of: NDArray[np.int64]
     sample_of: NDArray[np.int64]
 
+    @property
+    def count(self) -> int:
+        """How many blocks there are."""
+        return int(self.block_of.max()) + 1
+
 
 def blocks_of(samples: SampleSet) -> Blocks:
     """Cut every stack into blocks as long as its slices correlate; see `guard_length`."""
-    sources = slices_by_source(samples)
-    stack_of = np.empty(len(samples), np.int64)
-    for number, members in enumerate(sources.values()):
-        stack_of[members] = number
-    length = max(guard_length(samples, members) for members in sources.values())
-    return Blocks(length, slice_blocks(stack_of, samples.slice_of, length), samples.label)
+    block_of = np.empty(len(samples), np.int64)
+    lengths, start = [], 0
+    for members in slices_by_source(samples).values():
+        lengths.append(guard_length(samples, members))
+        blocks = slice_blocks(np.zeros(len(members), np.int64), samples.slice_of[members], lengths[-1])
+        block_of[members] = start + blocks
+        start += int(blocks.max()) + 1
+    return Blocks(max(lengths), block_of, samples.label)
 
 
 @dataclass(frozen=True)
@@ -59,25 +66,40 @@ class Analysis:
         Name of a group to the positions of its runs in ``measured.runs``.
     blocks : Blocks
         Of all slices of the samples.
+    seeds : tuple of int
+        Of each of the runs.
     """
 
     measured: Measured
     groups: Mapping[str, Sequence[int]]
     blocks: Blocks
+    seeds: tuple[int, ...]
 
     def within(self, group: str) -> NDArray[np.int64]:
         """Return the rows of the pairs of runs that are both of a group."""
         inside = np.isin(self.measured.pairs, self.groups[group])
         return np.flatnonzero(inside.all(axis=1))
 
-    def between(self, first: str, second: str) -> NDArray[np.int64]:
-        """Return the rows of the pairs of a run of one group and a run of the other."""
-        a, b = (np.isin(self.measured.pairs, self.groups[name]) for name in (first, second))
-        return np.flatnonzero((a[:, 0] & b[:, 1]) | (b[:, 0] & a[:, 1]))
+    def between(self, first: str, second: str, *, same_seed: bool = False) -> NDArray[np.int64]:
+        """Return the rows of the pairs of a run of one group and a run of the other.
 
-    def of_pairs(self, measure: str, rows: NDArray[np.int64]) -> Interval:
-        """Estimate the mean of a measure over pairs and slices."""
-        return _clipped(crossed_interval(self._pair_cells(measure, rows)), measure)
+        Runs of one seed can share their initial weights and the order of slices, so that they
+        are no independent trainings: they are left out, or asked for alone.
+        """
+        pairs = self.measured.pairs
+        a, b = (np.isin(pairs, self.groups[name]) for name in (first, second))
+        crossed = (a[:, 0] & b[:, 1]) | (b[:, 0] & a[:, 1])
+        seeds = np.array(self.seeds)[pairs]
+        return np.flatnonzero(crossed & ((seeds[:, 0] == seeds[:, 1]) == same_seed))
+
+    def of_pairs(
+        self, measure: str, rows: NDArray[np.int64], slices: NDArray[np.bool_] | None = None
+    ) -> Interval:
+        """Estimate the mean of a measure over pairs and slices, of the slices marked if given."""
+        cells = self._pair_cells(measure, rows)
+        if slices is not None:
+            cells = replace(cells, values=np.where(slices[self.measured.slices], cells.values, np.nan))
+        return _clipped(crossed_interval(cells), measure)
 
     def of_runs(self, measure: str, group: str) -> Interval:
         """Estimate the mean of a measure over the runs of a group and slices."""
@@ -90,6 +112,28 @@ class Analysis:
     def paired_runs(self, first: str, second: str, group: str) -> Paired:
         """Compare two measures of the same runs."""
         return paired_difference(self._run_cells(first, group), self._run_cells(second, group))
+
+    def paired_groups(self, measure: str, first: str, second: str) -> Paired:
+        """Compare the pairs of runs of two groups whose runs match one by one, as trained and untrained."""
+        own, other = (self.within(group) for group in (first, second))
+        members = self._members(own, first)
+        if not np.array_equal(members, self._members(other, second)):
+            raise ValueError(f"the runs of {first} and of {second} don't match one by one")
+        values = self.measured.of_pairs[measure]
+        cells = self._pair_cells(measure, own)
+        return paired_difference(cells, replace(cells, values=values[other]))
+
+    def paired_groups_of_runs(self, first: tuple[str, str], second: tuple[str, str]) -> Paired:
+        """Compare a measure of the runs of a group with one of another group, whose runs match one by one."""
+        (measure, group), (other_measure, other_group) = first, second
+        cells = self._run_cells(measure, group)
+        return paired_difference(
+            cells, replace(cells, values=self._run_cells(other_measure, other_group).values)
+        )
+
+    def _members(self, rows: NDArray[np.int64], group: str) -> NDArray[np.int64]:
+        """Return the pairs of rows by the positions of their runs within the group."""
+        return np.searchsorted(np.array(self.groups[group]), self.measured.pairs[rows])
 
     def _pair_cells(self, measure: str, rows: NDArray[np.int64]) -> Cells:
         return self._cells(self.measured.of_pairs[measure][rows], self.measured.pairs[rows])
@@ -116,10 +160,11 @@ def _clipped(interval: Interval, measure: str) -> Interval:
 
 def _range(measure: str) -> tuple[float, float]:
     name = measure.rpartition("/")[2]
-    if name in ("iou", "energy", "gap") or name.startswith("overlap"):
+    if name in ("iou", "energy", "gap", "image") or name.startswith("overlap"):
         return 0.0, 1.0
     if name.startswith("angle"):
         return 0.0, 90.0
-    if name in (*MEASURES, "beyond_image", "inside", "repeatability") or name.startswith("image"):
+    correlations = (*MEASURES, "beyond_image", "inside", "other_sample", "repeatability")
+    if name in correlations or name.startswith("image"):
         return -1.0, 1.0
     return -np.inf, np.inf

@@ -13,7 +13,15 @@ from eigenfeatures.eigen.network import Network
 from eigenfeatures.eigen.preprocessing import Preprocessing
 from eigenfeatures.eigen.receptive_field import receptive_field
 from eigenfeatures.eigen.samples import SampleSet
-from eigenfeatures.eigen.study.grids import Grid, dense_grid, grid_of, resample, slice_grid
+from eigenfeatures.eigen.study.grids import (
+    Grid,
+    Interior,
+    dense_grid,
+    grid_of,
+    interior,
+    resample,
+    slice_grid,
+)
 from eigenfeatures.eigen.study.maps import SliceMaps, View, slice_maps
 from eigenfeatures.eigen.study.similarity import PreparedMaps, pearson, prepare, residual
 from eigenfeatures.eigen.study.subspaces import Subspaces, prepare_subspaces
@@ -55,8 +63,12 @@ class Chunk:
         Of the maps of each network.
     reaches : list of float
         How many pixels of the slice a pixel of each network's maps sees to either side.
+    samples : ndarray of int, shape (slices,)
+        The sample of each slice.
     consecutive : bool
         Whether each slice is the next one of the stack, none left out between them.
+    others : Chunk or None
+        A slice of every sample, to be compared with slices that it has nothing to do with.
     """
 
     indices: NDArray[np.int64]
@@ -65,17 +77,15 @@ class Chunk:
     maps: list[SliceMaps]
     grids: list[Grid]
     reaches: list[float]
+    samples: NDArray[np.int64]
     consecutive: bool
+    others: "Chunk | None" = None
     _known: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def map(self, run: int, kind: str, grid: Grid) -> NDArray[np.float32]:
         """Return the map ``(slices, h, w)`` of a kind on a grid."""
         maps = self.maps[run].u[:, 0] if kind == U1 else self.maps[run].alpha
         return resample(maps, self.grids[run], grid)
-
-    def reach(self, run: int, grid: Grid) -> float:
-        """Return how far a run's maps see on a grid; resampling adds two of its deviations."""
-        return self.reaches[run] + (0.0 if grid == self.grids[run] else grid.stride)
 
     def subspaces(self, run: int, grid: Grid) -> Subspaces:
         """Return what all singular vectors of a run span; made once."""
@@ -93,11 +103,20 @@ class Chunk:
         found: PreparedMaps = self._known[key]
         return found
 
-    def beyond_image(self, run: int, kind: str, grid: Grid) -> NDArray[np.float64]:
-        """Return what the smoothed gradient images leave of a run's maps; made once."""
-        key = (run, kind, grid, "residual")
+    def interior(self, runs: Sequence[int], grid: Grid) -> Interior:
+        """Return the rows and columns where none of the runs' maps sees the zeros that pad the slice."""
+        # Resampling adds two deviations of its weights.
+        reach = max(self.reaches[run] + (0.0 if grid == self.grids[run] else grid.stride) for run in runs)
+        height, width = self.gradients.shape[-2:]
+        return interior(grid, (height, width), reach)
+
+    def beyond_image(self, run: int, kind: str, grid: Grid, inside: Interior) -> NDArray[np.float64]:
+        """Return what the smoothed gradient images leave of a part of a run's maps; made once."""
+        rows, columns = inside
+        key = (run, kind, grid, rows.start, rows.stop, columns.start, columns.stop)
         if key not in self._known:
-            self._known[key] = residual(self.map(run, kind, grid), self.gradients_on(grid))
+            maps = self.map(run, kind, grid)[:, rows, columns]
+            self._known[key] = residual(maps, self.gradients_on(grid)[:, :, rows, columns])
         found: NDArray[np.float64] = self._known[key]
         return found
 
@@ -139,22 +158,29 @@ def chunks(
     Chunk
         Of the next few slices.
     """
+    others = look_at(networks, samples, middle_slices(samples), view, operator, device)
     for indices, neighbours in _parts(samples, every):
-        slices = samples.read(np.concatenate([indices, neighbours]))
-        yield look_at(networks, indices, slices, view, operator, device, consecutive=every == 1)
+        chunk = look_at(networks, samples, indices, view, operator, device, neighbours)
+        yield replace(chunk, consecutive=every == 1, others=others)
+
+
+def middle_slices(samples: SampleSet) -> NDArray[np.int64]:
+    """Return the middle slice of each sample."""
+    members = [np.flatnonzero(samples.label == label) for label in range(len(samples.classes))]
+    return np.array([slices[len(slices) // 2] for slices in members])
 
 
 def look_at(
     networks: Sequence[StudiedNetwork],
+    samples: SampleSet,
     indices: NDArray[np.int64],
-    slices: NDArray[Any],
     view: View,
     operator: Operator,
     device: torch.device,
-    *,
-    consecutive: bool,
+    neighbours: NDArray[np.int64] | None = None,
 ) -> Chunk:
-    """Compute the maps of every network on some slices; see `Chunk` and `chunks`."""
+    """Compute the maps of every network on some slices, and on a neighbour behind them; see `chunks`."""
+    slices = samples.read(indices if neighbours is None else np.concatenate([indices, neighbours]))
     gradient = np.asarray(gradient_magnitude(slices, operator), np.float32)
     gradients = np.stack([gaussian_filter(gradient, scale, axes=(1, 2)) for scale in SCALES], axis=1)
     maps = [slice_maps(entry.network, entry.preprocessing, slices, view, device) for entry in networks]
@@ -163,7 +189,7 @@ def look_at(
     if view.center or not view.layer.startswith("relu"):
         maps = [_oriented(found, grid, gradients) for found, grid in zip(maps, grids, strict=True)]
     reaches = [_reach(entry.network, view.layer) for entry in networks]
-    return Chunk(indices, slices, gradients, maps, grids, reaches, consecutive)
+    return Chunk(indices, slices, gradients, maps, grids, reaches, samples.label[indices], consecutive=False)
 
 
 def _grid(network: Network, view: View, maps: SliceMaps, size: tuple[int, int]) -> Grid:

@@ -18,7 +18,8 @@ def describe_samples(parts: Iterable[Chunk], runs: Sequence[str]) -> Arrays:
     Returns
     -------
     dict
-        ``raw``, ``gradient`` and, for each run, ``<run>/u1`` and ``<run>/alpha`` to descriptors
+        ``raw``, ``gradient`` and, for each run, ``<run>/u1``, ``<run>/alpha`` and ``<run>/gradient``
+        (|∇Y| on the grid of its maps) to descriptors
         ``(slices, d)`` of maps at unit root mean square, and each of these with ``/strength`` to the
         root mean squares ``(slices,)``; σ₁u₁/√C stands for u₁, which has none of its own.
     """
@@ -33,6 +34,7 @@ def describe_samples(parts: Iterable[Chunk], runs: Sequence[str]) -> Arrays:
                     made = chunk.maps[number]
                     maps = maps * (made.s[:count, 0] / np.sqrt(made.channels))[:, None, None]
                 images[f"{run}/{kind}"] = maps
+            images[f"{run}/{GRADIENT}"] = chunk.gradients_on(chunk.grids[number])[:count, 0]
         for name, maps in images.items():
             rows.setdefault(name, []).append(describe(maps))
             strength = np.sqrt(np.mean(np.square(maps, dtype=np.float64), axis=(1, 2)))

@@ -16,6 +16,8 @@ from scipy.special import softmax
 from eigenfeatures.eigen.network import Network
 from eigenfeatures.eigen.receptive_field import receptive_field
 
+Interior = tuple[slice, slice]
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -60,7 +62,7 @@ def dense_grid(pooled: Grid, shape: tuple[int, int]) -> Grid:
     return Grid(1.0, pooled.offset, shape)
 
 
-def interior(grid: Grid, size: tuple[int, int], reach: float) -> tuple[slice, slice]:
+def interior(grid: Grid, size: tuple[int, int], reach: float) -> Interior:
     """Return the rows and columns of a map that see nothing beyond the border of the slice.
 
     Parameters

@@ -145,6 +145,27 @@ def residual(maps: Maps, given: Maps) -> Array:
     return left.reshape(maps.shape)
 
 
+def multiple_correlation(maps: Maps, given: Maps) -> Array:
+    """Return how well other images and a constant fit each map by least squares.
+
+    Returns
+    -------
+    ndarray
+        ``(slices,)`` float64 from 0 to 1: the correlation of the map with its fit, whatever the signs;
+        NaN for a map without contrast or what isn't finite. Shapes as in `residual`.
+    """
+    pixels = _rows(maps)
+    total = np.linalg.norm(pixels - pixels.mean(1, keepdims=True), axis=1)
+    left = np.linalg.norm(_rows(residual(maps, given)), axis=1)
+    share = left / np.where(_varies(pixels), total, np.nan)
+    return np.asarray(np.sqrt(np.clip(1 - share**2, 0.0, 1.0)))
+
+
+def cross_pearson(a: Maps, b: Maps) -> Array:
+    """Correlate (Pearson) every map of `a` ``(m, h, w)`` with every one of `b` ``(k, h, w)``: ``(m, k)``."""
+    return np.clip(_centred_unit(_rows(a)) @ _centred_unit(_rows(b)).T, -1.0, 1.0)
+
+
 def partial_correlation(a: Maps, b: Maps, given: Maps) -> Array:
     """Correlate what the given images leave of two maps: their similarity beyond the image.
 

@@ -15,6 +15,7 @@ from eigenfeatures.export.study.parts import (
     exhibit,
     in_words,
     interval_rows,
+    p_in_words,
 )
 from eigenfeatures.export.study.stability import MEASURE_NAMES, SYMBOLS
 
@@ -38,36 +39,49 @@ def agreement_part(study: OpenStudy) -> Part:
         for measure in _CLARITY
         for kind in shown
     ]
-    labels = {f"agreement/{measure}": name for measure, name in MEASURE_NAMES.items()}
-    findings = [_sentence(analysis, group) for group in analysis.groups]
+    labels = {f"agreement/{measure}": MEASURE_NAMES[measure] for measure in MEASURES}
+    figure = interval_plot(
+        interval_rows(agreement, labels), "u₁ against α of the same slice and run", "similarity"
+    )
     return Part(
-        findings,
-        [
-            exhibit(
-                "agreement",
-                interval_plot(
-                    interval_rows(agreement, labels), "u₁ against α of the same slice and run", "similarity"
-                ),
-            ),
-            *(_clarity_exhibits(clarity)),
-        ],
+        [_sentence(analysis, group) for group in analysis.groups],
+        [exhibit("agreement", figure), *_clarity_exhibits(clarity)],
         {"agreement": estimate_columns(agreement), "clarity": estimate_columns(clarity)},
+        _answer(analysis),
+    )
+
+
+def _answer(analysis: Analysis) -> str:
+    agreement = {group: analysis.of_runs("agreement/pearson", group).estimate for group in analysis.groups}
+    listed = ", ".join(f"{value:.2f} ({group})" for group, value in agreement.items())
+    clearer = [
+        group
+        for group in analysis.groups
+        if all(
+            analysis.paired_runs(f"u1/{name}", f"alpha/{name}", group).difference.low > 0 for name in _CLARITY
+        )
+    ]
+    verdict = f"clearer by both measures in {', '.join(clearer)}" if clearer else "not shown to be clearer"
+    return (
+        f"Within a run, u₁ agrees with the strongest channel by a correlation of {listed}; it is {verdict}."
     )
 
 
 def _sentence(analysis: Analysis, group: str) -> str:
-    pearson, iou = (analysis.of_runs(f"agreement/{measure}", group) for measure in ("pearson", "iou"))
+    pearson, ssim, iou = (analysis.of_runs(f"agreement/{name}", group) for name in ("pearson", "ssim", "iou"))
     parts = [
-        f"{group}: u₁ against α in the same run: Pearson correlation {in_words(pearson)}, "
-        f"overlap of the top 10 % {in_words(iou)}."
+        f"{group}: u₁ against α in the same run: Pearson correlation {in_words(pearson)}, SSIM"
+        f" {in_words(ssim)}, overlap of the top 10 % {in_words(iou)}."
     ]
     for measure, name in _CLARITY.items():
         u1, alpha = (analysis.of_runs(f"{kind}/{measure}", group) for kind in KINDS)
         test = analysis.paired_runs(f"u1/{measure}", f"alpha/{measure}", group)
         parts.append(
             f"{name.capitalize()} of u₁ {in_words(u1)}, of α {in_words(alpha)}, "
-            f"difference {in_words(test.difference)} (p = {test.p:.2g})."
+            f"difference {in_words(test.difference)} ({p_in_words(test.p)})."
         )
+    other = analysis.of_runs("u1/other_sample", group)
+    parts.append(f"With slices of other samples u₁ correlates by {in_words(other)}, within one run.")
     return " ".join(parts)
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures import training_curve
 from eigenfeatures.eigen.study.chunks import KINDS
+from eigenfeatures.export.study.nulls import EQUAL_WITHIN
 from eigenfeatures.export.study.opened import SPARSE, OpenStudy
 from eigenfeatures.export.study.parts import Estimate, Part, estimate_columns, exhibit
 from eigenfeatures.export.study.stability import SYMBOLS
@@ -50,12 +51,12 @@ def curve_part(study: OpenStudy) -> Part:
 
 
 def _levels_off(name: str, iterations: Sequence[int], means: NDArray[np.float64]) -> str:
-    """Say from when on the stability of u₁ stays within 0.05 of where it ends."""
-    away = np.flatnonzero(np.abs(means - means[-1]) > 0.05)
+    """Say from when on the mean stability of u₁ stays within 0.05 of where it ends."""
+    away = np.flatnonzero(np.abs(means - means[-1]) > EQUAL_WITHIN)
     settled = iterations[int(away[-1]) + 1] if len(away) else iterations[0]
     return (
         f"{name}: u₁ of two seeds correlates by {means[0]:.2f} before the training and by {means[-1]:.2f}"
-        f" after it; it stays within 0.05 of the end from iteration {settled} on."
+        f" after it; its mean stays within {EQUAL_WITHIN} of the end from iteration {settled} on."
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.figures import interval_plot
@@ -18,10 +17,8 @@ from eigenfeatures.eigen.study.stored import Arrays
 from eigenfeatures.export.html import Cell, Table
 from eigenfeatures.export.study.opened import OpenStudy
 from eigenfeatures.export.study.parts import Part, exhibit
+from eigenfeatures.export.study.plan import NULLS
 from eigenfeatures.export.study.stability import SYMBOLS
-from eigenfeatures.export.tables import read_table
-
-_IMAGES = {RAW: "raw slice", GRADIENT: "|∇Y|"}
 
 
 def discrimination_part(study: OpenStudy) -> Part:
@@ -29,37 +26,47 @@ def discrimination_part(study: OpenStudy) -> Part:
     if not study.core:
         return Part()
     runs = [run for members in study.core.values() for run in members]
-    described = study.passes.describe("descriptors", [run.trained for run in runs])
-    split = np.array(read_table(runs[0].path / "slices.csv")["split"])
+    untrained = bool(study.plan.groups_of(NULLS))
+    subjects = [run.trained for run in runs]
+    if untrained:
+        subjects += [run.untrained(study.samples) for run in runs]
+    described = study.passes.describe("descriptors", subjects)
     try:
         scores = {
-            (title, strength): [_score(study, described, name, strength, split) for name in names]
-            for title, names in _described(study).items()
+            (title, strength): [_score(study, described, name, strength) for name in names]
+            for title, names in _described(study, untrained).items()
             for strength in (False, True)
         }
     except InputError as error:
         return Part([f"Discrimination was left out: {error}."])
     networks = {
-        f"network {name}": [run.accuracy for run in members if run.accuracy is not None]
-        for name, members in study.core.items()
+        f"network {group.name}, all runs": [
+            run.accuracy for run in study.runs_of(group) if run.accuracy is not None
+        ]
+        for group in study.plan.core
+        if group.name in study.core
     }
     return Part(
-        [_sentence(scores, networks)],
+        [],
         [exhibit("discrimination", _figure(scores, networks), _table(scores, networks))],
         {"discrimination": _columns(scores, networks)},
+        _sentence(scores, networks),
     )
 
 
-def _described(study: OpenStudy) -> dict[str, list[str]]:
+def _described(study: OpenStudy, untrained: bool) -> dict[str, list[str]]:
     """Return the names of descriptors under the title of what they describe."""
-    found = {title: [name] for name, title in _IMAGES.items()}
+    found = {"raw slice": [RAW], "|∇Y|": [GRADIENT]}
     for preset, runs in study.core.items():
+        found[f"|∇Y| on the grid of {preset}"] = [f"{runs[0].name}/{GRADIENT}"]
         for kind in KINDS:
             found[f"{SYMBOLS[kind]} of {preset}"] = [f"{run.name}/{kind}" for run in runs]
+        if untrained:
+            found[f"u₁ of {preset}, untrained"] = [f"{run.name} untrained/u1" for run in runs]
     return found
 
 
-def _score(study: OpenStudy, described: Arrays, name: str, strength: bool, split: NDArray[np.str_]) -> Scores:
+def _score(study: OpenStudy, described: Arrays, name: str, strength: bool) -> Scores:
     features = described[name].copy()
     if strength:
         features[:, SCALED] *= described[f"{name}/strength"][:, None]
@@ -67,18 +74,18 @@ def _score(study: OpenStudy, described: Arrays, name: str, strength: bool, split
         features,
         study.samples.label,
         study.blocks.block_of,
-        train=split == TRAIN,
-        validation=split == VALIDATION,
+        train=study.split == TRAIN,
+        validation=study.split == VALIDATION,
     )
 
 
 def _sentence(scores: dict[tuple[str, bool], list[Scores]], networks: dict[str, list[float]]) -> str:
-    shape = {title: _mean(found) for (title, strength), found in scores.items() if not strength}
+    shape = {title: _held_out(found) for (title, strength), found in scores.items() if not strength}
     listed = ", ".join(f"{title} {value:.2f}" for title, value in shape.items())
     own = ", ".join(f"{title} {np.mean(values):.2f}" for title, values in networks.items())
     return (
-        f"Accuracy of a linear classifier on descriptors, maps at equal strength, by blocks: {listed}. Of the"
-        f" networks: {own}."
+        "Accuracy on the validation slices of a linear classifier of simple descriptors, brightness"
+        f" normalised: {listed}. Of the networks themselves: {own}."
     )
 
 
@@ -92,26 +99,31 @@ def _held_out(scores: Sequence[Scores]) -> float:
 
 
 def _figure(scores: dict[tuple[str, bool], list[Scores]], networks: dict[str, list[float]]) -> Figure:
+    own = [(title, found) for (title, strength), found in scores.items() if not strength]
     rows = [
-        IntervalRow(
-            title, "with their strength" if strength else "at equal strength", _mean(found), *_range(found)
-        )
-        for strength in (False, True)
-        for (title, has_strength), found in scores.items()
-        if has_strength == strength
+        IntervalRow(title, "validation slices, brightness normalised", _held_out(found), *_ends(found))
+        for title, found in own
     ]
     rows += [
-        IntervalRow(
-            title, "networks, on their validation slices", float(np.mean(values)), min(values), max(values)
-        )
+        IntervalRow(title, "networks, validation slices", float(np.mean(values)), min(values), max(values))
         for title, values in networks.items()
     ]
-    return interval_plot(rows, "Accuracy by image, bars from the worst to the best fold or run", "accuracy")
+    rows += [
+        IntervalRow(title, "cross-validated by blocks, brightness normalised", _mean(found), *_folds(found))
+        for title, found in own
+    ]
+    title = "Accuracy by image"
+    return interval_plot(rows, title, "accuracy", numbers="mean [worst, best run or fold]")
 
 
-def _range(scores: Sequence[Scores]) -> tuple[float, float]:
+def _folds(scores: Sequence[Scores]) -> tuple[float, float]:
     folds = [fold for score in scores for fold in score.folds]
     return min(folds), max(folds)
+
+
+def _ends(scores: Sequence[Scores]) -> tuple[float, float]:
+    values = [score.held_out for score in scores if score.held_out is not None]
+    return (min(values), max(values)) if values else (np.nan, np.nan)
 
 
 def _table(scores: dict[tuple[str, bool], list[Scores]], networks: dict[str, list[float]]) -> Table:
@@ -129,10 +141,10 @@ def _table(scores: dict[tuple[str, bool], list[Scores]], networks: dict[str, lis
     return Table(
         [
             "described",
-            "equal strength, by blocks",
-            "equal strength, validation part",
-            "with strength, by blocks",
-            "with strength, validation part",
+            "normalised, by blocks",
+            "normalised, validation slices",
+            "with brightness, by blocks",
+            "with brightness, validation slices",
         ],
         rows,
     )

@@ -13,24 +13,27 @@ from eigenfeatures.export.study.parts import (
     interval_rows,
 )
 from eigenfeatures.export.study.plan import CLAIMS, SPLITS, Group
+from eigenfeatures.export.tables import Columns
 
+_STANDARD = "standard settings"
 _MEASURES = {"u1/pearson": "u₁", "alpha/pearson": "α", "u1/beyond_image": "u₁, beyond the image"}
 
 
 def claims_part(study: OpenStudy) -> Part:
-    """Compare the runs of each factor with each other and with the unchanged ones."""
+    """Compare the runs of each factor with each other and with those of standard settings."""
     groups = study.plan.groups_of(CLAIMS)
     if not groups:
         return Part()
     reference = study.plan.reference
-    members = {group.label: study.accepted(group) for group in (reference, *groups)}
-    members = {label: runs for label, runs in members.items() if runs}
-    changed = [label for label in members if label != reference.label]
-    between = [(reference.label, label) for label in changed if reference.label in members]
-    subjects = {label: [run.trained for run in runs] for label, runs in members.items()}
+    members = {_STANDARD: study.accepted(reference)}
+    members |= {group.label: study.accepted(group) for group in groups}
+    subjects = {label: [run.trained for run in runs] for label, runs in members.items() if runs}
+    between = [(_STANDARD, label) for label in subjects if label != _STANDARD and _STANDARD in subjects]
     analysis = study.compare("claims", subjects, between)
-    pairings = {f"{label}, between seeds": analysis.within(label) for label in members}
-    pairings |= {f"{second}, against unchanged": analysis.between(first, second) for first, second in between}
+    pairings = {f"{label}, between seeds": analysis.within(label) for label in subjects}
+    for first, second in between:
+        pairings[f"{second} × {first}, the same seed"] = analysis.between(first, second, same_seed=True)
+        pairings[f"{second} × {first}, other seeds"] = analysis.between(first, second)
     estimates = [
         Estimate(label, measure, analysis.of_pairs(measure, rows))
         for label, rows in pairings.items()
@@ -38,33 +41,36 @@ def claims_part(study: OpenStudy) -> Part:
         for measure in _MEASURES
     ]
     if not estimates:
-        return Part([f"Side claims ({reference.preset}): too few runs reached the accuracy that counts."])
+        return Part([f"Side claims ({reference.preset}): too few trainings learned the task."])
+    figure = interval_plot(interval_rows(estimates, _MEASURES), "Factors of the training", "correlation")
     return Part(
-        [_sentence(reference, estimates), *_missing(study, groups)],
-        [
-            exhibit(
-                "side_claims",
-                interval_plot(
-                    interval_rows(estimates, _MEASURES), "Factors of the training", "Pearson correlation"
-                ),
-            )
-        ],
+        [*_sentences(reference.preset, estimates), *_missing(study, groups)],
+        [exhibit("side_claims", figure)],
         {"claims": estimate_columns(estimates)},
     )
 
 
-def _sentence(reference: Group, estimates: list[Estimate]) -> str:
-    own = [
-        f"{estimate.group.replace(', against unchanged', '')} {in_words(estimate.interval)}"
+def _sentences(preset: str, estimates: list[Estimate]) -> list[str]:
+    """Compare what two trainings share across a factor with what two seeds share without it."""
+    u1 = {
+        estimate.group: in_words(estimate.interval)
         for estimate in estimates
-        if estimate.quantity == "u1/pearson" and estimate.group.endswith("against unchanged")
+        if estimate.quantity == "u1/pearson"
+    }
+    standard = u1.pop(f"{_STANDARD}, between seeds", "–")
+    across = [
+        f"{group.split(' × ')[0]} {words}" for group, words in u1.items() if group.endswith("other seeds")
     ]
-    if not own:
-        return f"No unchanged run of {reference.preset} reached the accuracy that counts, to compare with."
-    return (
-        f"Pearson correlation of u₁ with that of the unchanged network ({reference.preset}):"
-        f" {'; '.join(own)}."
-    )
+    own = [
+        f"{group.removesuffix(', between seeds')} {words}"
+        for group, words in u1.items()
+        if group.endswith("between seeds")
+    ]
+    return [
+        f"{preset}: u₁ of two seeds of standard settings correlates by {standard}. Of a seed of standard"
+        f" settings and another seed with one factor changed: {'; '.join(across) or '–'}. Between seeds with"
+        f" the factor changed: {'; '.join(own) or '–'}."
+    ]
 
 
 def _missing(study: OpenStudy, groups: tuple[Group, ...]) -> list[str]:
@@ -77,31 +83,32 @@ def _missing(study: OpenStudy, groups: tuple[Group, ...]) -> list[str]:
 
 
 def leakage_part(study: OpenStudy) -> Part:
-    """Put the accuracy by random and by block split side by side."""
+    """Put the accuracy by random and by block split side by side, seed by seed."""
     groups = study.plan.groups_of(SPLITS)
     if not groups:
         return Part()
     reference = study.plan.reference
-    accuracy = {
-        runs[0].settings.split: np.array([np.nan if run.accuracy is None else run.accuracy for run in runs])
-        for runs in (study.runs_of(reference), *(study.runs_of(group) for group in groups))
-    }
-    random, other = accuracy.pop("random"), next(iter(accuracy.values()))
-    held_out = next(iter(accuracy))
-    difference = float(np.nanmean(random) - np.nanmean(other))
+    runs = [run for group in (reference, *groups) for run in study.runs_of(group)]
+    by_split: dict[str, list[float]] = {}
+    for run in runs:
+        by_split.setdefault(run.settings.split, []).append(np.nan if run.accuracy is None else run.accuracy)
+    random = np.array(by_split.pop("random"))
+    held_out, other = next((name, np.array(values)) for name, values in by_split.items())
+    differences = (random - other)[np.isfinite(random - other)]
     chance = 1 / len(study.samples.classes)
-    figure = leakage_bars({reference.preset: random}, {reference.preset: other}, chance)
-    return Part(
-        [
-            f"Validation accuracy of {reference.preset} by a random split {np.nanmean(random):.3f}, by"
-            f" {held_out} {np.nanmean(other):.3f}: a difference of {difference:+.3f} (mean of {len(random)}"
-            " seeds each)."
-        ],
-        [exhibit("leakage", figure)],
-        {
-            "splits": {
-                "split": ["random"] * len(random) + [held_out] * len(other),
-                "accuracy": [*random, *other],
-            }
-        },
+    figure = leakage_bars({reference.preset: random}, {reference.preset: other}, chance, held_out)
+    words = (
+        f"The same {reference.preset} networks reach a validation accuracy of {np.nanmean(random):.3f} by a"
+        f" random split and of {np.nanmean(other):.3f} by {held_out}: {np.mean(differences):+.3f} in the mean"
+        f" of {len(differences)} seeds, from {np.min(differences):+.3f} to {np.max(differences):+.3f}, for"
+        " one position of the held-out part."
+        if len(differences)
+        else "No training by both splits ended, so that leakage can't be told."
     )
+    table: Columns = {
+        "run": [run.name for run in runs],
+        "split": [run.settings.split for run in runs],
+        "seed": [run.settings.seed for run in runs],
+        "accuracy": [run.accuracy for run in runs],
+    }
+    return Part([words], [exhibit("leakage", figure)], {"splits": table}, words)

@@ -1,21 +1,17 @@
 """Are the features the network's, or the image's? Trained networks against null models."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-
-import numpy as np
+from collections.abc import Iterator, Sequence
 
 from eigenfeatures.eigen.figures import interval_plot
 from eigenfeatures.eigen.study.analysis import Analysis
 from eigenfeatures.eigen.study.bootstrap import Interval
-from eigenfeatures.eigen.study.chunks import KINDS, SCALES
+from eigenfeatures.eigen.study.chunks import KINDS
 from eigenfeatures.export.study.opened import OpenStudy
 from eigenfeatures.export.study.parts import (
     Estimate,
     Exhibit,
     Part,
     estimate_columns,
-    exhibit,
     in_words,
     interval_rows,
 )
@@ -23,164 +19,196 @@ from eigenfeatures.export.study.plan import NULLS
 from eigenfeatures.export.study.stability import SYMBOLS
 from eigenfeatures.export.study.subjects import Subject
 
-_IMAGES = tuple(f"image{scale}" for scale in SCALES)
+# Correlations that differ by less are taken for the same.
+EQUAL_WITHIN = 0.05
 
-
-def image_part(study: OpenStudy) -> Part:
-    """Compare the maps of trained networks with the gradient image; needs no null model."""
-    if not study.core:
-        return Part()
-    analysis = study.core_analysis()
-    findings = []
-    for group in analysis.groups:
-        fitting, near = _nearest(analysis, group)
-        sentence = f"{group}: u₁ correlates with |∇Y| smoothed by {fitting} pixels by {in_words(near)}"
-        rows = analysis.within(group)
-        if len(rows):
-            between, beyond = (
-                analysis.of_pairs(f"u1/{measure}", rows) for measure in ("pearson", "beyond_image")
-            )
-            sentence += (
-                f", with u₁ of another seed by {in_words(between)}, and by {in_words(beyond)} beyond what the"
-                " gradient image explains"
-            )
-        findings.append(f"{sentence}.")
-    estimates = [
-        Estimate(group, f"{kind}/{image}", analysis.of_runs(f"{kind}/{image}", group))
-        for group in analysis.groups
-        for kind in KINDS
-        for image in _IMAGES
-    ]
-    return Part(findings, [_image_exhibit(estimates)], {"gradient_image": estimate_columns(estimates)})
+_UNTRAINED, _SHUFFLED = "untrained", "shuffled labels"
+_LABELS = {
+    **{f"{kind}/pearson": SYMBOLS[kind] for kind in KINDS},
+    **{f"{kind}/beyond_image": f"{SYMBOLS[kind]}, beyond the image" for kind in KINDS},
+    **{f"{kind}/other_sample": f"{SYMBOLS[kind]}, slices of other samples" for kind in KINDS},
+    **{f"{kind}/image": f"{SYMBOLS[kind]}" for kind in KINDS},
+}
 
 
 def nulls_part(study: OpenStudy) -> Part:
     """Compare with untrained networks and with networks trained on shuffled labels."""
     groups = study.plan.groups_of(NULLS)
-    if not groups or not study.core:
-        return Part(["Null models were not run: add --also nulls."])
+    if not groups:
+        return Part(answer="Null models were not run: add --also nulls to learn whose the features are.")
+    trained = dict(study.core)
+    if study.plan.reference.name not in trained:
+        trained[study.plan.reference.name] = study.accepted(study.plan.reference)
     subjects: dict[str, Sequence[Subject]] = {}
-    between: list[tuple[str, str]] = []
-    for name, runs in study.core.items():
+    for name, runs in trained.items():
         subjects[name] = [run.trained for run in runs]
-        subjects[f"{name}, untrained"] = [run.untrained(study.samples) for run in runs]
-        between.append((name, f"{name}, untrained"))
-    preset = study.plan.reference.name
+        subjects[_null(name, _UNTRAINED)] = [run.untrained(study.samples) for run in runs]
     for group in groups:
         runs = [run for run in study.runs_of(group) if run.accuracy is not None]
-        if runs:
-            subjects[f"{preset}, shuffled labels"] = [run.trained for run in runs]
-            if preset in subjects:
-                between.append((preset, f"{preset}, shuffled labels"))
-    analysis = study.compare("nulls", subjects, between)
-    return _compared(study, analysis, between)
-
-
-def _compared(study: OpenStudy, analysis: Analysis, between: Sequence[tuple[str, str]]) -> Part:
-    stability, closeness = [], []
-    for group in analysis.groups:
-        rows = analysis.within(group)
-        if len(rows):
-            stability += [
-                Estimate(group, f"{kind}/{measure}", analysis.of_pairs(f"{kind}/{measure}", rows))
-                for kind in KINDS
-                for measure in ("pearson", "beyond_image")
-            ]
-        fitting, near = _nearest(analysis, group)
-        closeness.append(Estimate(group, f"u1/image{fitting}", near))
-    crossed = [
-        Estimate(f"{first} × {second}", f"{kind}/pearson", analysis.of_pairs(f"{kind}/pearson", rows))
-        for first, second in between
-        for kind in KINDS
-        for rows in [analysis.between(first, second)]
-        if len(rows)
+        subjects[_null(study.plan.reference.name, _SHUFFLED)] = [run.trained for run in runs]
+    subjects = {name: members for name, members in subjects.items() if members}
+    between = [
+        (name, null) for name in trained for null in _nulls(name) if name in subjects and null in subjects
     ]
-    findings = [_verdict(name, stability, closeness) for name in study.core]
+    analysis = study.compare("nulls", subjects, between)
+    return _compared(analysis, [name for name in trained if name in subjects], between)
+
+
+def _null(name: str, kind: str) -> str:
+    return f"{name}, {kind}"
+
+
+def _nulls(name: str) -> tuple[str, str]:
+    return _null(name, _UNTRAINED), _null(name, _SHUFFLED)
+
+
+def _compared(analysis: Analysis, trained: Sequence[str], between: Sequence[tuple[str, str]]) -> Part:
+    stability = [
+        Estimate(group, f"{kind}/{measure}", analysis.of_pairs(f"{kind}/{measure}", rows))
+        for group in analysis.groups
+        for rows in [analysis.within(group)]
+        if len(rows)
+        for measure in ("pearson", "beyond_image", "other_sample")
+        for kind in KINDS
+    ]
+    closeness = [
+        Estimate(group, f"{kind}/image", analysis.of_runs(f"{kind}/image", group))
+        for group in analysis.groups
+        for kind in KINDS
+    ]
+    crossed = [
+        Estimate(
+            f"{first} × {second}, {seeds}", f"{kind}/pearson", analysis.of_pairs(f"{kind}/pearson", rows)
+        )
+        for first, second in between
+        for seeds, rows in (
+            ("the same seed", analysis.between(first, second, same_seed=True)),
+            ("other seeds", analysis.between(first, second)),
+        )
+        if len(rows)
+        for kind in KINDS
+    ]
+    judged = [name for name in trained if len(analysis.within(name))]
     return Part(
-        [sentence for sentence in findings if sentence],
-        _exhibits(stability, closeness, crossed),
+        [sentence for name in judged for sentence in _sentences(analysis, name)],
+        list(_exhibits(stability, closeness, crossed)),
         {"nulls": estimate_columns([*stability, *closeness, *crossed])},
+        _answer(analysis, judged),
     )
 
 
-def _verdict(name: str, stability: Sequence[Estimate], closeness: Sequence[Estimate]) -> str | None:
-    """Say plainly whether untrained networks do as well."""
-    alike = {estimate.group: estimate.interval for estimate in stability if estimate.quantity == "u1/pearson"}
-    beyond = {
-        estimate.group: estimate.interval for estimate in stability if estimate.quantity == "u1/beyond_image"
-    }
-    near = {estimate.group: estimate.interval for estimate in closeness}
-    null = f"{name}, untrained"
-    if name not in alike or null not in alike:
-        return None
-    as_stable = alike[null].estimate >= alike[name].low
-    as_close = near[null].estimate >= near[name].low
-    words = (
-        f"{name}: untrained networks' u₁ is {'as stable as' if as_stable else 'less stable than'} that of"
-        " trained ones"
+def _sentences(analysis: Analysis, name: str) -> Iterator[str]:
+    """Compare a network's runs with each null model."""
+    null = _null(name, _UNTRAINED)
+    stability, beyond = (
+        analysis.paired_groups(f"u1/{measure}", name, null).difference
+        for measure in ("pearson", "beyond_image")
     )
-    words += f" ({in_words(alike[null])} against {in_words(alike[name])}), and "
-    words += (
-        f"{'as close to' if as_close else 'less close to'} a smoothed gradient image ({in_words(near[null])} "
+    alike, null_alike = (analysis.of_pairs("u1/pearson", analysis.within(group)) for group in (name, null))
+    near, null_near = (analysis.of_runs("u1/image", group) for group in (name, null))
+    closer = _closer(analysis, name)
+    own = analysis.of_pairs("u1/pearson", analysis.between(name, null, same_seed=True))
+    yield (
+        f"{name}: u₁ of two seeds correlates by {in_words(null_alike)} before the training and by"
+        f" {in_words(alike)} after it (difference {in_words(stability)}; beyond the image"
+        f" {in_words(beyond)}): training makes it"
+        f" {_change(stability, 'more stable', 'less stable', 'no more stable')}. Blurred |∇Y| fits u₁ by"
+        f" {in_words(null_near)} before and {in_words(near)} after (difference {in_words(closer)}). A"
+        f" network's u₁ correlates by {in_words(own)} with what it showed before its training."
     )
-    words += f"against {in_words(near[name])})"
-    if as_stable and as_close:
-        words += ": this stability is the image's and the architecture's, not what was learned"
-    words += (
-        f". Beyond the image, trained ones agree by {in_words(beyond[name])}, untrained ones by"
-        f" {in_words(beyond[null])}."
-    )
-    return words
+    shuffled = _null(name, _SHUFFLED)
+    if shuffled in analysis.groups and len(analysis.within(shuffled)):
+        rows = analysis.within(shuffled)
+        yield (
+            f"{name}: trained on shuffled labels, u₁ of two seeds correlates by"
+            f" {in_words(analysis.of_pairs('u1/pearson', rows))}, and blurred |∇Y| fits it by"
+            f" {in_words(analysis.of_runs('u1/image', shuffled))}."
+        )
+
+
+def _closer(analysis: Analysis, name: str) -> Interval:
+    return analysis.paired_groups_of_runs(
+        ("u1/image", name), ("u1/image", _null(name, _UNTRAINED))
+    ).difference
+
+
+def _change(difference: Interval, more: str, less: str, same: str) -> str:
+    """Name a change; that it is too small to matter is a finding, that it can't be told is none."""
+    if difference.low > 0:
+        return more
+    if difference.high < 0:
+        return less
+    if difference.low >= -EQUAL_WITHIN and difference.high <= EQUAL_WITHIN:
+        return same
+    return f"{more}, {less} or neither: this study can't tell"
+
+
+def _answer(analysis: Analysis, judged: Sequence[str]) -> str:
+    """Say plainly where untrained networks do as well."""
+    if not judged:
+        return (
+            "Fewer than two trainings of a network learned the task, so that null models have nothing to be"
+            " compared with."
+        )
+    changes: dict[str, list[str]] = {}
+    for name in judged:
+        difference = analysis.paired_groups("u1/pearson", name, _null(name, _UNTRAINED)).difference
+        changes.setdefault(_change(difference, "more", "less", "same"), []).append(name)
+    words = []
+    as_good = [*changes.get("same", []), *changes.get("less", [])]
+    if as_good:
+        close = [name for name in as_good if _closer(analysis, name).low <= EQUAL_WITHIN]
+        also = f" and, in {', '.join(close)}, as close to blurred |∇Y|" if close else ""
+        words.append(
+            "untrained networks' u₁ is at least as stable as that of trained ones in"
+            f" {', '.join(as_good)}{also}: there, stability is the image's and the architecture's, and not"
+            " what was learned"
+        )
+    if "more" in changes:
+        words.append(f"training makes u₁ more stable in {', '.join(changes['more'])}")
+    rest = [name for name in judged if name not in as_good and name not in changes.get("more", [])]
+    if rest:
+        words.append(f"whether training makes u₁ more stable can't be told in {', '.join(rest)}")
+    sentence = "; ".join(words)
+    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _exhibits(
     stability: Sequence[Estimate], closeness: Sequence[Estimate], crossed: Sequence[Estimate]
-) -> list[Exhibit]:
-    labels = {f"{kind}/pearson": SYMBOLS[kind] for kind in KINDS}
-    labels |= {f"{kind}/beyond_image": f"{SYMBOLS[kind]}, beyond the image" for kind in KINDS}
-    labels |= {
-        f"u1/{image}": f"u₁ with {_image_name(scale)}" for image, scale in zip(_IMAGES, SCALES, strict=True)
-    }
-    found = []
-    for name, estimates, title in (
-        ("stability", stability, "Pearson correlation between seeds, trained and null models"),
-        ("closeness", closeness, "Pearson correlation with the best fitting gradient image"),
-        ("crossed", crossed, "Pearson correlation between trained networks and null models"),
+) -> Iterator[Exhibit]:
+    for name, estimates, title, text in (
+        (
+            "null_models",
+            stability,
+            "Similarity between seeds, trained networks and null models",
+            (
+                "Each point is the mean Pearson correlation of the maps of a slice in two runs; bars are 95 %"
+                " intervals over runs and blocks of slices. Where a null model comes as high as the trained"
+                " networks, that stability belongs to the image and the architecture and not to what was"
+                " learned; what slices of other samples have in common belongs to neither."
+            ),
+        ),
+        (
+            "null_models_closeness",
+            closeness,
+            "How well blurred gradient images fit the maps",
+            (
+                "Each point is the mean correlation of a map with the sum of blurred gradient images of its"
+                " slice that fits it best. A map that this fits well says little that filtering the image"
+                " would not."
+            ),
+        ),
+        (
+            "null_models_before_and_after",
+            crossed,
+            "Trained networks against null models",
+            (
+                "Each point is the mean Pearson correlation of the maps of a slice in a trained network and"
+                " in a null model, of the same seed (the same initial weights) and of others. Where runs of"
+                " one seed agree far better than others, u₁ is still that of the initial weights."
+            ),
+        ),
     ):
         if estimates:
-            figure = interval_plot(interval_rows(estimates, labels), title, "Pearson correlation")
-            found.append(replace(exhibit("null_models", figure), name=f"null_models_{name}", title=title))
-    return found
-
-
-def _image_exhibit(estimates: Sequence[Estimate]) -> Exhibit:
-    labels = {
-        f"{kind}/{image}": f"{SYMBOLS[kind]}, {_image_name(scale)}"
-        for kind in KINDS
-        for image, scale in zip(_IMAGES, SCALES, strict=True)
-    }
-    figure = interval_plot(
-        interval_rows(estimates, labels),
-        "Correlation of the maps with the gradient image",
-        "Pearson correlation",
-    )
-    return Exhibit(
-        "gradient_image",
-        "How close are the maps to the gradient image?",
-        "Each point is the mean Pearson correlation of a map with |∇Y| of the same slice, smoothed by a"
-        " Gaussian whose deviation is given in pixels of the slice; bars are 95 % intervals. A map that is"
-        " close to a smoothed gradient image says little that filtering the image would not.",
-        figure,
-    )
-
-
-def _nearest(analysis: Analysis, group: str) -> tuple[int, Interval]:
-    """Return the smoothing whose gradient image u₁ is nearest to, and how near it is."""
-    rows = list(analysis.groups[group])
-    means = [np.nanmean(analysis.measured.of_runs[f"u1/{image}"][rows]) for image in _IMAGES]
-    best = int(np.argmax(means))
-    return SCALES[best], analysis.of_runs(f"u1/{_IMAGES[best]}", group)
-
-
-def _image_name(scale: int) -> str:
-    return f"|∇Y| smoothed by {scale}" if scale else "|∇Y|"
+            figure = interval_plot(interval_rows(estimates, _LABELS), title, "correlation")
+            yield Exhibit(name, title, text, figure)

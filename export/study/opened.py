@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.study.passes import Passes
 from eigenfeatures.export.study.plan import Group, StudyPlan
 from eigenfeatures.export.study.subjects import StudyRun, Subject
+from eigenfeatures.export.tables import read_table
 from eigenfeatures.kernels import SliceStatistics
 
 # Tables by layer, rank, resolution and iteration look at so-manyth slices.
@@ -57,6 +59,12 @@ class OpenStudy:
         """Return the runs of a group that count."""
         return [run for run in self.runs_of(group) if run.accepted]
 
+    @cached_property
+    def split(self) -> NDArray[np.str_]:
+        """``train``, ``validation`` or ``guard`` of every slice, the same in all runs of the core."""
+        first = next(iter(self.plan.core[0].runs))
+        return np.array(read_table(self.runs[first].path / "slices.csv")["split"])
+
     @property
     def core(self) -> dict[str, list[StudyRun]]:
         """The accepted runs of every preset of the core that has any."""
@@ -94,7 +102,7 @@ class OpenStudy:
         if between is not None:
             pairs = pairs[_wanted(pairs, positions, between)]
         measured = self.passes.compare(name, subjects, pairs, every=every, **view)
-        return Analysis(measured, positions, self.blocks)
+        return Analysis(measured, positions, self.blocks, tuple(subject.seed for subject in subjects))
 
     def core_analysis(self) -> Analysis:
         """Compare all accepted runs of the core on every slice."""

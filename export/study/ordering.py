@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures import order_plot
+from eigenfeatures.eigen.study.measurement import Measured
 from eigenfeatures.eigen.study.ordering import Agreement, concordance, rank_agreement, sample_means
 from eigenfeatures.eigen.study.properties import read_properties
 from eigenfeatures.export.html import Cell, Table
-from eigenfeatures.export.study.opened import OpenStudy
-from eigenfeatures.export.study.parts import Part, exhibit
+from eigenfeatures.export.study.opened import SPARSE, OpenStudy
+from eigenfeatures.export.study.parts import Part, exhibit, p_in_words
 
 _GRADIENT = "mean |∇Y|"
+_EARLIER_LAYER = "relu1"
 
 
 def ordering_part(study: OpenStudy, properties: Path | None) -> Part:
@@ -28,11 +30,11 @@ def ordering_part(study: OpenStudy, properties: Path | None) -> Part:
     quantities = {_GRADIENT: sample_means(study.statistics.mean_gradient, label, classes)}
     sentences = []
     for name, values in _activations(study).items():
-        quantities[f"activation of α, {name}"] = values.mean(axis=0)
+        quantities[f"α of {name}"] = values.mean(axis=0)
         if len(values) > 1:
             sentences.append(
-                f"Over {len(values)} runs of {name}, samples rank by the activation of α with a concordance "
-                f"(Kendall's W) of {concordance(values):.2f}."
+                f"{len(values)} runs of {name} agree on the order of the samples by the activation of α by "
+                f"{concordance(values):.2f} (Kendall's W: 1 fully, {1 / len(values):.2f} by chance)."
             )
     quantities |= known
     agreements = {
@@ -40,35 +42,65 @@ def ordering_part(study: OpenStudy, properties: Path | None) -> Part:
         for number, first in enumerate(quantities)
         for second in list(quantities)[number + 1 :]
     }
+    told = [
+        (pair, found) for pair, found in agreements.items() if _GRADIENT in pair or set(pair) & set(known)
+    ]
     return Part(
-        [*(_sentence(pair, found) for pair, found in agreements.items() if _GRADIENT in pair), *sentences],
+        [*(_sentence(pair, found) for pair, found in told), *sentences],
         [exhibit("order", order_plot(quantities, classes), _table(agreements))],
         {
             "order": {"sample": list(classes), **quantities},
             "order_agreement": _columns(agreements),
         },
+        _answer(agreements, len(classes)),
+    )
+
+
+def _answer(agreements: dict[tuple[str, str], Agreement], samples: int) -> str:
+    """Say how far activation and gradient put the samples in one order."""
+    taus = [
+        found.kendall_tau
+        for (first, second), found in agreements.items()
+        if first == _GRADIENT and second.startswith("α")
+    ]
+    if not taus:
+        return "Samples are ranked by |∇Y| only, for want of trainings that learned the task."
+    return (
+        f"By the activation of α, networks and layers rank the {samples} samples as mean |∇Y| does with a"
+        f" Kendall's τ of {min(taus):.2f} to {max(taus):.2f} (1 is the same order)."
     )
 
 
 def _activations(study: OpenStudy) -> dict[str, NDArray[np.float64]]:
-    """Return the mean activation of α, ``(runs, samples)``, for each network."""
+    """Return the mean activation of α, ``(runs, samples)``, for each network, at two layers as in Fig. 10."""
     if not study.core:
         return {}
-    analysis = study.core_analysis()
-    measured = analysis.measured
-    label = study.samples.label[measured.slices]
+    found = {}
+    for layer in dict.fromkeys((_EARLIER_LAYER, study.passes.view.layer)):
+        if layer == study.passes.view.layer:
+            analysis = study.core_analysis()
+        else:
+            # Every run a group of its own: their activation is asked for, not how alike they are.
+            alone = {run.name: [run.trained] for runs in study.core.values() for run in runs}
+            analysis = study.compare(f"activation {layer}", alone, [], every=SPARSE, layer=layer, rank=1)
+        means = _by_run(study, analysis.measured)
+        for name, runs in study.core.items():
+            found[f"{name}, {layer}"] = np.stack([means[run.name] for run in runs])
+    return found
+
+
+def _by_run(study: OpenStudy, measured: Measured) -> dict[str, NDArray[np.float64]]:
+    label, classes = study.samples.label[measured.slices], study.samples.classes
     return {
-        name: np.stack(
-            [sample_means(measured.of_runs["activation"][run], label, study.samples.classes) for run in runs]
-        )
-        for name, runs in analysis.groups.items()
+        run: sample_means(values, label, classes)
+        for run, values in zip(measured.runs, measured.of_runs["activation"], strict=True)
     }
 
 
 def _sentence(pair: tuple[str, str], found: Agreement) -> str:
     return (
         f"Order of the samples by {pair[0]} and by {pair[1]}: Kendall's τ = {found.kendall_tau:.2f}, "
-        f"p = {found.permutations_p:.2g} over {found.samples} samples."
+        f"{p_in_words(found.permutations_p)} over {found.samples} samples."
     )
 
 

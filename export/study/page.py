@@ -11,6 +11,15 @@ from eigenfeatures.export.study.parts import Part
 from eigenfeatures.export.study.study_folder import StudyFolder
 from eigenfeatures.export.tables import write_table
 
+GLOSSARY = (
+    "The eigenfeature u₁ is the one image that best sums up all response maps of a layer on a slice; α is the"
+    " single response map with the brightest pixel. A run is one training from one random start, the seed;"
+    " relu2 is the layer after the second convolution. |∇Y| is the gradient magnitude of the slice, which the"
+    " networks are given. A correlation of 1 means the same image, 0 nothing in common; brackets hold 95 %"
+    " intervals over runs and blocks of slices."
+)
+_NOTHING = "Nothing was measured for this."
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -20,9 +29,18 @@ class Chapter:
     parts: Sequence[Part]
 
     @property
+    def answers(self) -> list[str]:
+        """The sentences for a reader in a hurry."""
+        return [part.answer for part in self.parts if part.answer]
+
+    @property
     def findings(self) -> list[str]:
-        """All sentences."""
-        return [sentence for part in self.parts for sentence in part.findings]
+        """All sentences, each part's answer first."""
+        return [
+            sentence
+            for part in self.parts
+            for sentence in dict.fromkeys([*([part.answer] if part.answer else []), *part.findings])
+        ]
 
 
 def write_study(
@@ -50,7 +68,8 @@ def write_study(
     talk
         Shows progress.
     """
-    sections: list[Section] = []
+    short = [answer for chapter in chapters for answer in chapter.answers]
+    sections: list[Section] = [Section("In short", GLOSSARY, points=short)]
     for chapter in talk.track(chapters, "figures", len(chapters)):
         sections.append(
             Section(chapter.title, " ".join(chapter.findings) or "Nothing was measured for this.")
@@ -72,10 +91,11 @@ def write_study(
 def _markdown(
     title: str, facts: Sequence[tuple[str, Cell]], chapters: Sequence[Chapter], methods: str
 ) -> str:
-    lines = [f"# {title}", "", *(f"- {label}: {value}" for label, value in facts), ""]
+    lines = [f"# {title}", "", *(f"- {label}: {value}" for label, value in facts), "", "## In short", ""]
+    lines += [GLOSSARY, "", *(f"- {answer}" for chapter in chapters for answer in chapter.answers), ""]
     for chapter in chapters:
         lines += [f"## {chapter.title}", ""]
-        lines += [f"- {sentence}" for sentence in chapter.findings] or ["Nothing was measured for this."]
+        lines += [f"- {sentence}" for sentence in chapter.findings] or [_NOTHING]
         lines.append("")
         for part in chapter.parts:
             for exhibit in part.exhibits:

@@ -68,16 +68,19 @@ class Part:
     Attributes
     ----------
     findings : list of str
-        What was found, a sentence each, the main one first.
+        What was found, a sentence each.
     exhibits : list of Exhibit
         In the order of the page.
     tables : dict
         Name of a CSV file to its columns.
+    answer : str or None
+        The one sentence for a reader in a hurry.
     """
 
     findings: list[str] = field(default_factory=list)
     exhibits: list[Exhibit] = field(default_factory=list)
     tables: dict[str, Columns] = field(default_factory=dict)
+    answer: str | None = None
 
 
 def estimate_columns(estimates: Sequence[Estimate]) -> Columns:
@@ -110,9 +113,23 @@ def interval_rows(
 
 
 def in_words(interval: Interval) -> str:
-    """Write a mean and its interval."""
+    """Write a mean and its interval, and what the interval can't speak of."""
     if not np.isfinite(interval.estimate):
         return "–"
-    if not np.isfinite(interval.low):
-        return f"{interval.estimate:.2f}"
-    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+    mean = f"{interval.estimate:.2f}"
+    if not np.isfinite(interval.low) or (interval.low <= -1 and interval.high >= 1):
+        return f"{mean} (too few runs for an interval)"
+    about = "" if interval.runs else ", over slices only"
+    return f"{mean} [{interval.low:.2f}, {interval.high:.2f}{about}]"
+
+
+def p_in_words(p: float) -> str:
+    """Write a p value; none is known better than to a thousandth."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def level_in_words(correlation: float) -> str:
+    """Name a correlation of two maps by limits that are set in ``docs/study/definitions.md``."""
+    if correlation >= 0.8:
+        return "nearly the same"
+    return "alike" if correlation >= 0.5 else "different"

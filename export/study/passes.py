@@ -23,7 +23,7 @@ from eigenfeatures.export.study.subjects import Subject
 from eigenfeatures.kernels import Operator
 
 # Raised when what is measured changes its meaning, so that older files are not taken for it.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,7 @@ def pictures_part(study: OpenStudy) -> Part:
 def _look(study: OpenStudy, runs: Sequence[StudyRun], slices: NDArray[np.int64]) -> Chunk:
     passes = study.passes
     networks = passes.load([run.trained for run in runs], passes.view.layer)
-    raw = study.samples.read(slices)
-    return look_at(networks, slices, raw, passes.view, passes.operator, passes.device, consecutive=False)
+    return look_at(networks, study.samples, slices, passes.view, passes.operator, passes.device)
 
 
 def _pixel(study: OpenStudy) -> tuple[float, float] | None:

@@ -19,14 +19,17 @@ from eigenfeatures.export.study.subjects import StudyRun, Subject
 from eigenfeatures.export.tables import Columns
 
 _PEARSON, _BEYOND = "u1/pearson", "u1/beyond_image"
+_OTHER = "u1/other_sample"
 _MEASURES = {
     _PEARSON: "u₁",
-    "alpha/pearson": "α",
-    "u1/iou": "u₁, IoU of the top 10 %",
+    _OTHER: "u₁, slices of other samples",
     _BEYOND: "u₁, beyond the image",
-    **{f"overlap{rank}": f"overlap, rank {rank}" for rank in SUBSPACE_RANKS},
+    "u1/iou": "u₁, IoU of the top 10 %",
+    "alpha/pearson": "α",
+    **{f"overlap{rank}": f"shared part of {rank} leading image{'s' * (rank > 1)}" for rank in SUBSPACE_RANKS},
 }
 _TRAINED = "trained"
+_STUDIED = "the study's own setting"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ def settings_part(study: OpenStudy) -> Part:
     if not rows:
         return Part()
     return Part(
-        _best(rows), [exhibit("settings_compared", _figure(rows), _table(rows))], {"settings": _columns(rows)}
+        _sentences(rows),
+        [exhibit("settings_compared", _figure(rows), _table(rows))],
+        {"settings": _columns(rows)},
     )
 
 
@@ -81,10 +86,12 @@ def _views(study: OpenStudy, run: StudyRun) -> Iterator[tuple[str, dict[str, obj
     """Yield what differs from the study's view, under a label."""
     own = study.passes.view
     network = build_network(run.settings.preset, len(study.samples.classes), study.samples.size)
+    yield _STUDIED, {}
     for layer in network.response_layers:
-        yield layer, {"layer": layer}
+        if layer != own.layer:
+            yield layer, {"layer": layer}
     resolution = "dense" if own.resolution == "pooled" else "pooled"
-    yield f"{own.layer}, {resolution}", {"resolution": resolution, "rank": 1}
+    yield f"{own.layer}, {resolution}", {"resolution": resolution}
     yield f"{own.layer}, centred", {"center": True}
 
 
@@ -106,24 +113,48 @@ def _operators(study: OpenStudy) -> list[_Setting]:
     members |= {next(iter(group.runs.values())).operator: study.accepted(group) for group in groups}
     subjects = {name: [run.trained for run in runs] for name, runs in members.items()}
     analysis = study.compare("operators", subjects, [], every=SPARSE)
+    # What is beyond the image is measured with the study's operator, whatever a run's own is.
+    nothing = Interval(np.nan, np.nan, np.nan, 0, np.nan, np.nan)
+    network = f"{study.plan.reference.preset} by operator"
     return [
-        _Setting(study.plan.reference.preset, f"{row.state} gradient", _TRAINED, row.alike)
+        _Setting(network, f"{row.state} gradient", _TRAINED, {**row.alike, _BEYOND: nothing})
         for row in _rows(analysis, "", "")
     ]
 
 
-def _best(rows: Sequence[_Setting]) -> list[str]:
+def _sentences(rows: Sequence[_Setting]) -> list[str]:
+    """Name the most stable setting of each network, and those that can't be told from it."""
     found = []
     for network in dict.fromkeys(row.network for row in rows):
         own = [row for row in rows if row.network == network and row.state == _TRAINED]
-        words = []
-        for measure in (_PEARSON, _BEYOND):
-            best = max(own, key=lambda row: np.nan_to_num(row.alike[measure].estimate, nan=-2.0))
-            words.append(f"{_MEASURES[measure]} is {best.label} ({in_words(best.alike[measure])})")
-        found.append(
-            f"{network}: the most stable setting by the Pearson correlation of {', by that of '.join(words)}."
+        best = max(own, key=_distinct)
+        others = [
+            row.label
+            for row in own
+            if row is not best and row.alike[_PEARSON].high >= best.alike[_PEARSON].low
+        ]
+        sentence = (
+            f"{network}: u₁ is the most stable at {best.label}, by how much more two seeds agree on a slice"
+            f" ({in_words(best.alike[_PEARSON])}) than on slices of different samples"
+            f" ({in_words(best.alike[_OTHER])})"
         )
+        told = f"; not told from it: {', '.join(others)}" if others else ""
+        found.append(f"{sentence}{told}. {_rank_sentence(own)}".rstrip())
     return found
+
+
+def _distinct(row: _Setting) -> float:
+    """Return what two seeds share on a slice beyond what any two slices share, such as a frame of padding."""
+    return float(np.nan_to_num(row.alike[_PEARSON].estimate - row.alike[_OTHER].estimate, nan=-2.0))
+
+
+def _rank_sentence(rows: Sequence[_Setting]) -> str:
+    """Say how much of the leading images two seeds share at the layer of the study."""
+    row = next((row for row in rows if row.label == _STUDIED), None)
+    if row is None:
+        return ""
+    shared = ", ".join(f"{rank}: {in_words(row.alike[f'overlap{rank}'])}" for rank in SUBSPACE_RANKS)
+    return f"Of its leading images two seeds share {shared}."
 
 
 def _figure(rows: Sequence[_Setting]) -> Figure:
@@ -132,7 +163,7 @@ def _figure(rows: Sequence[_Setting]) -> Figure:
             row.title, f"{row.network}: {_MEASURES[measure]}", interval.estimate, interval.low, interval.high
         )
         for network in dict.fromkeys(row.network for row in rows)
-        for measure in (_PEARSON, _BEYOND)
+        for measure in (_PEARSON, _OTHER, _BEYOND)
         for row in rows
         if row.network == network
         for interval in [row.alike[measure]]

@@ -1,6 +1,6 @@
 """Are the features stable? The core runs against each other, and u₁ against α."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures import interval_plot, similarity_matrix, similarity_violins
+from eigenfeatures.eigen.split import VALIDATION
 from eigenfeatures.eigen.study.analysis import Analysis
 from eigenfeatures.eigen.study.bootstrap import Paired
 from eigenfeatures.eigen.study.chunks import KINDS
@@ -23,6 +24,8 @@ from eigenfeatures.export.study.parts import (
     exhibit,
     in_words,
     interval_rows,
+    level_in_words,
+    p_in_words,
 )
 from eigenfeatures.export.tables import Columns
 
@@ -33,25 +36,22 @@ MEASURE_NAMES = {
     "ssim": "SSIM",
     "spearman": "Spearman",
     "iou": "IoU of the top 10 %",
+    "validation": "Pearson, validation slices",
     "inside": "Pearson, away from the border",
-    "beyond_image": "beyond the image",
+    "beyond_image": "Pearson, beyond the image",
+    "other_sample": "Pearson, slices of other samples",
 }
+_HELD_OUT = "validation"
+_UNTESTED = (_HELD_OUT, "other_sample")
 
 
 def stability_part(study: OpenStudy) -> Part:
     """Compare the accepted core runs within and between networks."""
-    if not study.core:
-        return Part(["No run of the core reached the accuracy that counts, so there is nothing to compare."])
-    analysis = study.core_analysis()
-    pairings = _pairings(analysis)
-    if not pairings:
-        return Part(["Fewer than two runs count, so that there is no pair to compare."])
-    estimates = [
-        Estimate(label, f"{kind}/{measure}", analysis.of_pairs(f"{kind}/{measure}", rows))
-        for label, rows in pairings.items()
-        for kind in KINDS
-        for measure in MEASURE_NAMES
-    ]
+    analysis = study.core_analysis() if study.core else None
+    pairings = _pairings(analysis) if analysis else {}
+    if analysis is None or not pairings:
+        return Part(answer="Fewer than two trainings learned the task, so that there is no pair to compare.")
+    estimates = _estimates(study, analysis, pairings)
     angles = [
         Estimate(label, f"{what}{rank}", analysis.of_pairs(f"{what}{rank}", rows))
         for label, rows in pairings.items()
@@ -62,24 +62,41 @@ def stability_part(study: OpenStudy) -> Part:
         (label, measure): analysis.paired_pairs(f"u1/{measure}", f"alpha/{measure}", rows)
         for label, rows in pairings.items()
         for measure in MEASURE_NAMES
+        if measure not in _UNTESTED
     }
     by_pearson = {label: tests[label, "pearson"] for label in pairings}
-    findings = [
-        _verdict(by_pearson),
-        *(_sentence(analysis, label, pairings[label], test) for label, test in by_pearson.items()),
-    ]
-    exhibits = [
-        exhibit("similarity_violins", _violins(analysis, pairings), _table(estimates)),
-        *_matrices(study, analysis),
-        exhibit("subspaces", _subspaces(angles)),
-    ]
-    tables = {
-        "similarity": estimate_columns([*estimates, *angles]),
-        "u1_against_alpha": _test_columns(tests),
-        "pairs": pair_columns(study.samples, analysis.measured),
-        "runs_by_slice": run_columns(study.samples, analysis.measured),
-    }
-    return Part(findings, exhibits, tables)
+    return Part(
+        [
+            *(_sentence(analysis, label, pairings[label], test) for label, test in by_pearson.items()),
+            _against_alpha(by_pearson),
+        ],
+        [
+            exhibit("similarity_violins", _violins(analysis, pairings), _table(estimates)),
+            *_matrices(study, analysis),
+            exhibit("subspaces", _subspaces(angles)),
+        ],
+        {
+            "similarity": estimate_columns([*estimates, *angles]),
+            "u1_against_alpha": _test_columns(tests),
+            "pairs": pair_columns(study, analysis.measured),
+            "runs_by_slice": run_columns(study, analysis.measured),
+        },
+        _answer(analysis, pairings),
+    )
+
+
+def _estimates(
+    study: OpenStudy, analysis: Analysis, pairings: Mapping[str, NDArray[np.int64]]
+) -> list[Estimate]:
+    held_out = study.split == VALIDATION
+    found = []
+    for label, rows in pairings.items():
+        for kind in KINDS:
+            for measure in MEASURE_NAMES:
+                name = f"{kind}/{measure}"
+                source, slices = (f"{kind}/pearson", held_out) if measure == _HELD_OUT else (name, None)
+                found.append(Estimate(label, name, analysis.of_pairs(source, rows, slices)))
+    return found
 
 
 def _pairings(analysis: Analysis) -> dict[str, NDArray[np.int64]]:
@@ -90,25 +107,68 @@ def _pairings(analysis: Analysis) -> dict[str, NDArray[np.int64]]:
     return {label: rows for label, rows in found.items() if len(rows)}
 
 
-def _verdict(tests: Mapping[str, Paired]) -> str:
-    ahead = {label: test.difference.low > 0 for label, test in tests.items()}
-    if all(ahead.values()):
-        return (
-            "Eigenfeatures are more stable than the strongest channel, within every network and between"
-            " networks."
+def _answer(analysis: Analysis, pairings: Mapping[str, NDArray[np.int64]]) -> str:
+    """Say whether u₁ changes with the initial weights, and with the architecture."""
+    means = {label: analysis.of_pairs("u1/pearson", rows).estimate for label, rows in pairings.items()}
+    within = {label: mean for label, mean in means.items() if label in analysis.groups}
+    between = {label: mean for label, mean in means.items() if label not in analysis.groups}
+    parts = [
+        f"{title}, u₁ correlates by "
+        + ", ".join(f"{mean:.2f} ({label}: {level_in_words(mean)})" for label, mean in found.items())
+        + f"; the claim that it does not change with {factor} {_borne_out(found.values())}"
+        for title, factor, found in (
+            ("Between trainings of one network", "the initial weights", within),
+            ("Between networks", "the architecture", between),
         )
-    if not any(ahead.values()):
-        return "Eigenfeatures are not shown to be more stable than the strongest channel."
-    behind = ", ".join(label for label, is_ahead in ahead.items() if not is_ahead)
-    return f"Eigenfeatures are more stable than the strongest channel, but this is not shown for {behind}."
+        if found
+    ]
+    return ". ".join(parts) + "."
+
+
+def _borne_out(means: Iterable[float]) -> str:
+    levels = {level_in_words(mean) for mean in means}
+    if levels == {"nearly the same"}:
+        return "is borne out"
+    return "is not borne out" if levels == {"different"} else "holds in part"
+
+
+def _against_alpha(tests: Mapping[str, Paired]) -> str:
+    """Sort the pairings by what is shown of u₁ against α, with Holm's correction for their number."""
+    accepted = _holm({label: test.p for label, test in tests.items() if test.difference.runs})
+    ahead = [label for label in accepted if tests[label].difference.estimate > 0]
+    behind = [label for label in accepted if tests[label].difference.estimate < 0]
+    undecided = [label for label in tests if label not in accepted]
+    words = [
+        f"u₁ is {what} than α: {', '.join(labels)}"
+        for what, labels in (
+            ("more stable", ahead),
+            ("less stable", behind),
+            ("not shown to differ from", undecided),
+        )
+        if labels
+    ]
+    return f"{'; '.join(words).replace('from than', 'from')} (5 %, corrected for {len(tests)} comparisons)."
+
+
+def _holm(p_values: Mapping[str, float]) -> set[str]:
+    """Return what is significant at 5 % by Holm's step-down procedure."""
+    accepted: set[str] = set()
+    for number, label in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        if not p_values[label] <= 0.05 / (len(p_values) - number):
+            break
+        accepted.add(label)
+    return accepted
 
 
 def _sentence(analysis: Analysis, label: str, rows: NDArray[np.int64], test: Paired) -> str:
-    u1, alpha = (analysis.of_pairs(f"{kind}/pearson", rows) for kind in KINDS)
-    runs = f"{u1.runs} runs" if u1.runs else "a single pair, so that the interval is over slices only"
+    u1, alpha, other = (
+        analysis.of_pairs(name, rows) for name in ("u1/pearson", "alpha/pearson", "u1/other_sample")
+    )
     return (
-        f"{label}: Pearson correlation of u₁ between runs {in_words(u1)}, of α {in_words(alpha)}; difference "
-        f"{in_words(test.difference)}, effect size {test.effect_size:.1f}, p = {test.p:.2g} ({runs})."
+        f"{label}: u₁ of a slice correlates between runs by {in_words(u1)} (with slices of other samples by"
+        f" {in_words(other)}), α by {in_words(alpha)}; the difference is {in_words(test.difference)},"
+        f" {p_in_words(test.p)}, effect size {test.effect_size:.1f}, u₁ ahead in {test.superiority:.0%} of"
+        " pairs and blocks."
     )
 
 
@@ -126,19 +186,16 @@ def _test_columns(tests: Mapping[tuple[str, str], Paired]) -> Columns:
     }
 
 
-def _violins(analysis: Analysis, pairings: dict[str, NDArray[np.int64]]) -> Figure:
-    inside = np.concatenate(
-        [pairings[name] for name in analysis.groups if name in pairings] or [*pairings.values()]
-    )
+def _violins(analysis: Analysis, pairings: Mapping[str, NDArray[np.int64]]) -> Figure:
+    own = {label: rows for label, rows in pairings.items() if label in analysis.groups} or pairings
     groups = {
-        MEASURE_NAMES[measure]: {
-            SYMBOLS[kind]: analysis.measured.of_pairs[f"{kind}/{measure}"][inside].ravel() for kind in KINDS
+        f"{label}: {MEASURE_NAMES[measure]}": {
+            SYMBOLS[kind]: analysis.measured.of_pairs[f"{kind}/{measure}"][rows].ravel() for kind in KINDS
         }
-        for measure in MEASURE_NAMES
+        for measure in ("pearson", "iou", "beyond_image")
+        for label, rows in own.items()
     }
-    return similarity_violins(
-        groups, "Similarity of the maps of a slice between seeds of one network", "similarity"
-    )
+    return similarity_violins(groups, "Similarity of the maps of a slice between seeds", "similarity")
 
 
 def _matrices(study: OpenStudy, analysis: Analysis) -> list[Exhibit]:

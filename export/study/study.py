@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+import torch
 
 from eigenfeatures.eigen.device import choose_device
 from eigenfeatures.eigen.errors import InputError
@@ -19,15 +20,16 @@ from eigenfeatures.eigen.study.properties import read_properties
 from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS
 from eigenfeatures.export.html import Cell
 from eigenfeatures.export.run_folder import check_empty, check_outside, hash_inputs
-from eigenfeatures.export.settings import Settings
+from eigenfeatures.export.settings import Settings, read_config
 from eigenfeatures.export.steps import Talk
 from eigenfeatures.export.study.agreement import agreement_part
 from eigenfeatures.export.study.curve import curve_part
 from eigenfeatures.export.study.discrimination import discrimination_part
 from eigenfeatures.export.study.estimate import announce_time
 from eigenfeatures.export.study.factors import claims_part, leakage_part
+from eigenfeatures.export.study.gradient_image import image_part
 from eigenfeatures.export.study.methods import methods_text
-from eigenfeatures.export.study.nulls import image_part, nulls_part
+from eigenfeatures.export.study.nulls import nulls_part
 from eigenfeatures.export.study.opened import OpenStudy
 from eigenfeatures.export.study.ordering import ordering_part
 from eigenfeatures.export.study.page import Chapter, write_study
@@ -56,6 +58,8 @@ class StudyOptions:
         Further plans.
     jobs : int
         Trainings at once.
+    threads : int
+        Of each training, and of the comparisons.
     properties : Path or None
         A table of properties of the samples.
     resume : bool
@@ -68,6 +72,7 @@ class StudyOptions:
     also_preset: str = "reduced"
     also_seeds: int = 3
     jobs: int = 1
+    threads: int = 2
     properties: Path | None = None
     resume: bool = False
 
@@ -98,7 +103,8 @@ def run_study(
     talk.say(f"{len(left)} of {len(plan.runs())} trainings are to be done")
     announce_time(samples, left, plan.plan_of(), talk)
     _write_record(folder, samples, settings, options)
-    diverged = train_runs(samples, folder.runs, left, settings.layer, options.jobs, talk)
+    diverged = train_runs(samples, folder.runs, left, settings.layer, options.jobs, options.threads, talk)
+    torch.set_num_threads(options.threads)
     with _opened(samples, folder, settings, plan, inputs, talk) as study:
         chapters = _chapters(study, options)
         facts = _facts(study)
@@ -124,8 +130,9 @@ def quick_settings(settings: Settings) -> Settings:
 
 def _check(samples: Path, folder: StudyFolder, options: StudyOptions) -> None:
     """Find mistakes before any work."""
-    if options.jobs < 1:
-        raise InputError(f"--jobs is {options.jobs}; give at least 1")
+    for option, value in (("--jobs", options.jobs), ("--threads", options.threads)):
+        if value < 1:
+            raise InputError(f"{option} is {value}; give at least 1")
     check_outside(folder.path, samples)
     if folder.record.is_file():
         if not options.resume:
@@ -133,11 +140,21 @@ def _check(samples: Path, folder: StudyFolder, options: StudyOptions) -> None:
                 f"{folder.path} holds another study; add --resume to go on with it, or choose another folder"
                 " for --out"
             )
+        _check_same_threads(folder, options.threads)
     else:
         check_empty(folder.path)
     if options.properties is not None:
         with open_samples(samples) as opened:
             read_properties(options.properties, opened.classes)
+
+
+def _check_same_threads(folder: StudyFolder, threads: int) -> None:
+    """Refuse to go on with other threads: trainings, and so tables, would round otherwise."""
+    before = read_config(folder.record).get("study", {}).get("threads")
+    if before != threads:
+        raise InputError(
+            f"{folder.path} was made with --threads {before}, and now it is {threads}; go on with the same"
+        )
 
 
 def _write_record(folder: StudyFolder, samples: Path, settings: Settings, options: StudyOptions) -> None:

@@ -36,6 +36,8 @@ class Subject:
     ----------
     name : str
         Of the run, and its state if it is not the trained one.
+    seed : int
+        Of the run.
     key : str
         Equal for equal weights.
     load : callable
@@ -43,6 +45,7 @@ class Subject:
     """
 
     name: str
+    seed: int
     key: str
     load: Callable[[str], StudiedNetwork]
 
@@ -76,12 +79,13 @@ class StudyRun:
     @property
     def trained(self) -> Subject:
         """The network as it is after the training."""
-        return Subject(self.name, sha256(self.path / "model.safetensors"), self._load)
+        return Subject(self.name, self.settings.seed, sha256(self.path / "model.safetensors"), self._load)
 
     def untrained(self, samples: SampleSet) -> Subject:
         """Return the same network before its first iteration, its batch normalisation estimated."""
         return Subject(
             f"{self.name} untrained",
+            self.settings.seed,
             f"untrained {sorted(self.settings.to_toml().items())}",
             lambda layer: self._untrained(samples, layer),
         )
@@ -96,7 +100,8 @@ class StudyRun:
             network = load_snapshot(folder, layer, iteration, preset, classes, size)
             return StudiedNetwork(self.name, network.up_to(asked), self._preprocessing())
 
-        return Subject(self.name, sha256(snapshot_path(folder, iteration)), load)
+        key = sha256(snapshot_path(folder, iteration))
+        return Subject(self.name, self.settings.seed, key, load)
 
     @property
     def snapshots(self) -> list[int]:

@@ -41,9 +41,12 @@ def unfinished(folder: Path, runs: dict[str, Settings], inputs: dict[str, str]) 
 
 
 def train_runs(
-    samples: Path, folder: Path, runs: dict[str, Settings], layer: str, jobs: int, talk: Talk
+    samples: Path, folder: Path, runs: dict[str, Settings], layer: str, jobs: int, threads: int, talk: Talk
 ) -> dict[str, str]:
     """Train runs, `jobs` at once, each below `folder` under its name.
+
+    Each computes with `threads` threads however many run at once, since their number decides how
+    sums are rounded.
 
     Returns
     -------
@@ -56,7 +59,9 @@ def train_runs(
         For any other mistake in the stacks, the settings or the folders.
     """
     diverged = {}
-    for number, (name, problem) in enumerate(_outcomes(samples, folder, runs, layer, jobs, talk), start=1):
+    for number, (name, problem) in enumerate(
+        _outcomes(samples, folder, runs, layer, jobs, threads, talk), start=1
+    ):
         if problem:
             diverged[name] = problem
         talk.say(
@@ -66,14 +71,14 @@ def train_runs(
 
 
 def _outcomes(
-    samples: Path, folder: Path, runs: dict[str, Settings], layer: str, jobs: int, talk: Talk
+    samples: Path, folder: Path, runs: dict[str, Settings], layer: str, jobs: int, threads: int, talk: Talk
 ) -> Iterator[tuple[str, str | None]]:
     if jobs == 1:
+        torch.set_num_threads(threads)
         for name, settings in runs.items():
             quiet = Talk(partial(_renamed, talk, name), _say_nothing)
             yield name, train_one(samples, folder / name, settings, layer, quiet)
         return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, spawn, initializer=_prepare_process, initargs=(threads,)) as pool:
         try:

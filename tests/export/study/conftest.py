@@ -29,8 +29,6 @@ def finished(samples, tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
     properties = root / "known.csv"
     properties.write_text("sample,hardness [GPa],age [d]\nsample3,2.5,\nsample1,0.5,7\nsample2,1.5,9\n")
-    answer = studies.study(
-        samples, root / "study", *studies.EVERYTHING, "--properties", properties, "--json"
-    )
+    answer = studies.study(samples, root / "study", *studies.EVERYTHING, "--properties", properties, "--json")
     assert answer.code == 0, answer.error
     return FinishedStudy(samples, root / "study", properties, answer)

@@ -141,7 +141,9 @@ def test_passes_of_different_names_do_not_replace_each_other(passes, loader):
 
 def test_networks_answer_to_the_names_of_their_subjects(passes, loader):
     """As of an untrained network, which is loaded under the name of its run."""
-    measured = passes.compare("core", [loader.subject("run", 0), loader.subject("run untrained", 0)], PAIRS, every=EVERY)
+    measured = passes.compare(
+        "core", [loader.subject("run", 0), loader.subject("run untrained", 0)], PAIRS, every=EVERY
+    )
     assert measured.runs == ("run", "run untrained")
     np.testing.assert_allclose(measured.of_pairs["u1/pearson"], 1, rtol=1e-6)
 

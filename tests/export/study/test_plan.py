@@ -6,12 +6,22 @@ import pytest
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.settings import Settings
-from eigenfeatures.export.study.plan import CLAIMS, CORE, FURTHER_PLANS, NULLS, OPERATOR_PLAN, SPLITS, make_plan
+from eigenfeatures.export.study.plan import (
+    CLAIMS,
+    CORE,
+    FURTHER_PLANS,
+    NULLS,
+    OPERATOR_PLAN,
+    SPLITS,
+    make_plan,
+)
 
 USUAL = Settings()
 
 
-def plan_of(base=USUAL, presets=("paper", "reduced"), seeds=3, also=FURTHER_PLANS, preset="reduced", also_seeds=2):
+def plan_of(
+    base=USUAL, presets=("paper", "reduced"), seeds=3, also=FURTHER_PLANS, preset="reduced", also_seeds=2
+):
     return make_plan(base, presets, seeds, also, preset, also_seeds)
 
 
@@ -23,7 +33,9 @@ def differences(settings, other):
 
 def test_the_core_trains_every_network_with_every_seed():
     plan = plan_of(also=())
-    assert list(plan.runs()) == [f"{preset}-seed{seed}" for preset in ("paper", "reduced") for seed in (0, 1, 2)]
+    assert list(plan.runs()) == [
+        f"{preset}-seed{seed}" for preset in ("paper", "reduced") for seed in (0, 1, 2)
+    ]
     assert [(group.plan, group.name, group.preset) for group in plan.core] == [
         (CORE, "paper", "paper"),
         (CORE, "reduced", "reduced"),
@@ -70,7 +82,9 @@ VARIATIONS = {
     Settings(split="specimen", operator="central", batch_size=48): {
         NULLS: [{"labels": ("true", "shuffled")}],
         SPLITS: [{"split": ("specimen", "random")}],
-        OPERATOR_PLAN: [{"operator": ("central", other)} for other in ("forward", "prewitt", "sobel", "scharr")],
+        OPERATOR_PLAN: [
+            {"operator": ("central", other)} for other in ("forward", "prewitt", "sobel", "scharr")
+        ],
         CLAIMS: [
             {"augment": ("flips", "none")},
             {"batch_size": (48, 64)},
@@ -144,7 +158,10 @@ def test_each_run_is_told_the_plan_that_first_needs_it():
     ("changes", "reason"),
     [
         ({"presets": ()}, "--presets is empty"),
-        ({"presets": ("paper", "huge")}, "--presets 'huge' is unknown; choose from paper, reduced, alexnet, small"),
+        (
+            {"presets": ("paper", "huge")},
+            "--presets 'huge' is unknown; choose from paper, reduced, alexnet, small",
+        ),
         ({"presets": ("paper", "paper")}, "--presets names 'paper' twice"),
         ({"also": ("null",)}, "--also 'null' is unknown; choose from nulls, splits, operators, claims"),
         ({"also": ("nulls", "nulls")}, "--also names 'nulls' twice"),

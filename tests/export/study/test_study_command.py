@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -12,6 +13,8 @@ from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.study.study import StudyOptions
 from eigenfeatures.export.tables import read_table
+
+CHANGED_BY_QUICK = ("iterations", "batch_size", "learning_rate")
 
 
 def test_every_run_is_a_folder_as_train_leaves_it(finished):
@@ -27,7 +30,9 @@ def test_every_run_is_a_folder_as_train_leaves_it(finished):
 def test_the_time_of_each_plan_is_said_before_it_starts(finished):
     lines = finished.answer.error.splitlines()
     assert lines[0] == "20 of 20 trainings are to be done"
-    for what, line in zip(("the core", *(f"the plan '{plan}'" for plan in studies.ALSO)), lines[1:6], strict=True):
+    for what, line in zip(
+        ("the core", *(f"the plan '{plan}'" for plan in studies.ALSO)), lines[1:6], strict=True
+    ):
         assert line.startswith(f"training {what} will take about ")
         assert float(line.split()[-7]) > 0
     assert lines[6] == "training 1 of 20: small-seed0 is done"
@@ -49,7 +54,10 @@ def test_one_split_serves_all_runs_but_those_that_vary_it(finished):
     splits = {run.name: tuple(read_table(run / "slices.csv")["split"]) for run in runs}
     usual = splits["small-seed0"]
     assert set(usual) == {"train", "validation", "guard"}
-    assert {name for name, split in splits.items() if split != usual} == {"small-random-seed0", "small-random-seed1"}
+    assert {name for name, split in splits.items() if split != usual} == {
+        "small-random-seed0",
+        "small-random-seed1",
+    }
     assert splits["small-random-seed0"] == splits["small-random-seed1"]
     settings = [RunFolder.open(run).settings for run in runs]
     assert {each.split_seed for each in settings} == {0}
@@ -73,7 +81,7 @@ def test_a_study_that_was_stopped_ends_with_the_same_bytes(finished, tmp_path):
     studies.copy_study(finished.folder, out, runs=names)
     for name in ("model.json", "model.safetensors", "training.csv"):
         (out / "runs" / "small-seed1" / name).unlink()
-    for name in ("core", "nulls", "claims", "curve-small-15", "small-conv1"):
+    for name in ("core", "descriptors", "curve-small-15", "small-conv1"):
         (lost,) = (out / "measured").glob(f"{name}-{'?' * 16}.npz")
         lost.unlink()
     answer = studies.study(
@@ -125,10 +133,11 @@ def test_an_option_wins_over_the_config(tmp_path):
 
 def test_quick_is_a_small_study_unless_told_otherwise():
     settings, options = asked("--quick")
-    assert settings == Settings(iterations=40, batch_size=32, learning_rate=0.02)
+    assert settings.iterations < Settings().iterations
+    assert settings == replace(Settings(), **{name: getattr(settings, name) for name in CHANGED_BY_QUICK})
     assert options == StudyOptions(("small",), 3, also_preset="small")
-    settings, options = asked("--quick", "--presets", "reduced", "--seeds", "2", "--iterations", "9")
-    assert settings == Settings(iterations=9, batch_size=32, learning_rate=0.02)
+    changed, options = asked("--quick", "--presets", "reduced", "--seeds", "2", "--iterations", "9")
+    assert changed == replace(settings, iterations=9)
     assert options == StudyOptions(("reduced",), 2, also_preset="small")
 
 

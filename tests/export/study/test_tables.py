@@ -11,10 +11,23 @@ from eigenfeatures.export.study.stability import MEASURE_NAMES
 from eigenfeatures.export.tables import numbers, read_table
 
 TABLES = {
-    *("similarity", "u1_against_alpha", "pairs", "runs_by_slice", "agreement", "clarity", "nulls", "gradient_image"),
+    *(
+        "similarity",
+        "u1_against_alpha",
+        "pairs",
+        "runs_by_slice",
+        "agreement",
+        "clarity",
+        "nulls",
+        "gradient_image",
+    ),
     *("settings", "training_curve", "claims", "discrimination", "order", "order_agreement", "runs", "splits"),
 }
-PAIRINGS = {"small": ("small", "small"), "reduced": ("reduced", "reduced"), "small × reduced": ("small", "reduced")}
+PAIRINGS = {
+    "small": ("small", "small"),
+    "reduced": ("reduced", "reduced"),
+    "small × reduced": ("small", "reduced"),
+}
 NINE_DIGITS = 1e-8
 SLICES = 3 * studies.SLICES
 
@@ -22,11 +35,6 @@ SLICES = 3 * studies.SLICES
 @pytest.fixture(scope="module")
 def tables(finished):
     return {name: studies.table(finished.folder, name) for name in TABLES}
-
-
-def estimates(table):
-    """Group and quantity to mean."""
-    return dict(zip(zip(table["group"], table["quantity"], strict=True), table["mean"], strict=True))
 
 
 def rows_of(pairs, group):
@@ -62,8 +70,8 @@ def test_pairs_are_all_pairs_of_core_runs_on_all_slices(tables):
     assert len(by_slice["run"]) == len(runs) * SLICES
 
 
-def test_means_of_similarity_are_those_of_the_pairs(tables):
-    pairs, found = tables["pairs"], estimates(tables["similarity"])
+def test_means_of_similarity_are_those_of_the_pairs(finished, tables):
+    pairs, found = tables["pairs"], studies.estimates(finished.folder, "similarity")
     measures = [name for name in pairs if name not in ("first", "second", "sample", "specimen", "slice")]
     assert set(found) == {(group, measure) for group in PAIRINGS for measure in measures}
     for (group, measure), mean in found.items():
@@ -75,7 +83,9 @@ def test_differences_of_u1_and_alpha_are_those_of_the_pairs(tables):
     pairs, tests = tables["pairs"], tables["u1_against_alpha"]
     expected = [(group, measure) for group in PAIRINGS for measure in MEASURE_NAMES]
     assert list(zip(tests["group"], tests["measure"], strict=True)) == expected
-    for group, measure, difference in zip(*(tests[name] for name in ("group", "measure", "difference")), strict=True):
+    for group, measure, difference in zip(
+        *(tests[name] for name in ("group", "measure", "difference")), strict=True
+    ):
         rows = rows_of(pairs, group)
         expected = np.nanmean((pairs[f"u1/{measure}"] - pairs[f"alpha/{measure}"])[rows])
         assert difference == pytest.approx(expected, rel=NINE_DIGITS), (group, measure)
@@ -91,17 +101,19 @@ def test_p_and_the_interval_of_a_difference_say_the_same(tables):
 
 
 @pytest.mark.parametrize("name", ["agreement", "clarity", "gradient_image"])
-def test_means_over_runs_are_those_of_the_slices(name, tables):
+def test_means_over_runs_are_those_of_the_slices(name, finished, tables):
     by_slice = tables["runs_by_slice"]
     network = np.char.partition(by_slice["run"].astype(str), "-seed")[:, 0]
-    found = estimates(tables[name])
+    found = studies.estimates(finished.folder, name)
     assert {group for group, _ in found} == {"small", "reduced"}
     for (group, measure), mean in found.items():
         expected = np.nanmean(by_slice[measure][network == group])
         assert mean == pytest.approx(expected, rel=NINE_DIGITS), (group, measure)
 
 
-@pytest.mark.parametrize("name", ["similarity", "agreement", "clarity", "gradient_image", "nulls", "settings", "claims"])
+@pytest.mark.parametrize(
+    "name", ["similarity", "agreement", "clarity", "gradient_image", "nulls", "settings", "claims"]
+)
 def test_means_lie_within_their_intervals(name, tables):
     low, mean, high = (tables[name][column] for column in ("low", "mean", "high"))
     known = np.isfinite(low)
@@ -110,9 +122,11 @@ def test_means_lie_within_their_intervals(name, tables):
     assert np.all((mean <= high)[known])
 
 
-def test_what_several_tables_tell_is_the_same(tables):
-    similarity, nulls, claims = (estimates(tables[name]) for name in ("similarity", "nulls", "claims"))
-    settings, curve = tables["settings"], estimates(tables["training_curve"])
+def test_what_several_tables_tell_is_the_same(finished, tables):
+    similarity, nulls, claims = (
+        studies.estimates(finished.folder, name) for name in ("similarity", "nulls", "claims")
+    )
+    settings, curve = tables["settings"], studies.estimates(finished.folder, "training_curve")
     columns = (settings[name] for name in ("network", "setting", "state", "quantity"))
     setting = dict(zip(zip(*columns, strict=True), settings["mean"], strict=True))
     for kind in ("u1", "alpha"):
@@ -124,7 +138,8 @@ def test_what_several_tables_tell_is_the_same(tables):
         unchanged = claims["as in the core (small), between seeds", measure]
         assert unchanged == similarity["small", measure]
         assert (
-            setting["small", "sobel gradient", "trained", measure] == setting["small", "relu2", "trained", measure]
+            setting["small", "sobel gradient", "trained", measure]
+            == setting["small", "relu2", "trained", measure]
         )
 
 
@@ -152,7 +167,11 @@ def test_accuracies_by_split_are_those_of_the_runs(tables):
 
 def test_the_networks_accuracies_stand_beside_the_classifiers(tables):
     scores, runs = tables["discrimination"], tables["runs"]
-    described = ["raw slice", "|∇Y|", *(f"{kind} of {name}" for name in studies.PRESETS for kind in ("u₁", "α"))]
+    described = [
+        "raw slice",
+        "|∇Y|",
+        *(f"{kind} of {name}" for name in studies.PRESETS for kind in ("u₁", "α")),
+    ]
     assert list(dict.fromkeys(scores["described"])) == [*described, "network small", "network reduced"]
     for name in studies.PRESETS:
         own = scores["validation_part"][scores["described"] == f"network {name}"]
@@ -176,4 +195,4 @@ def test_samples_are_ordered_by_what_other_tables_hold(finished, tables):
         for name in studies.PRESETS:
             rows = (by_slice["sample"] == sample) & (np.char.find(by_slice["run"].astype(str), name) == 0)
             expected = by_slice["activation"][rows].mean()
-            assert order[f"activation of α, {name}"][k] == pytest.approx(expected, rel=NINE_DIGITS)
+            assert order[f"α of {name}, relu2"][k] == pytest.approx(expected, rel=NINE_DIGITS)

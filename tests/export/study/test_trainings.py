@@ -52,7 +52,10 @@ if __name__ == "__main__":
 def start_process(times, *arguments):
     """Start `train_runs` in a process of its own, to be killed at the n-th checkpoint."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(times)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        [sys.executable, "-c", PROCESS, str(times)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
     )
     process.stdin.write(pickle.dumps(arguments))
     process.stdin.close()
@@ -133,7 +136,9 @@ def test_several_at_once_train_the_same_networks_and_tell_of_one_that_diverges(
     assert told[:2] == ["small-seed0 is done", "small-seed1 is done"]
     assert told[2].startswith("wild diverged: the training loss is no longer finite at iteration")
     for name in two_runs:
-        assert (tmp_path / name / "slices.csv").read_bytes() == (one_by_one / name / "slices.csv").read_bytes()
+        assert (tmp_path / name / "slices.csv").read_bytes() == (
+            one_by_one / name / "slices.csv"
+        ).read_bytes()
         assert distance(tmp_path / name, one_by_one / name) < 0.05
     assert distance(tmp_path / "small-seed0", one_by_one / "small-seed1") > 0.5
 
@@ -158,7 +163,8 @@ def test_another_mistake_stops_all(samples, tmp_path):
 def test_a_kill_loses_only_the_training_under_way(finished, tmp_path):
     """Killed as the second of two trainings writes its second checkpoint; the first is then kept as it is."""
     runs = {
-        name: RunFolder.open(finished.folder / "runs" / name).settings for name in ("small-seed0", "small-seed1")
+        name: RunFolder.open(finished.folder / "runs" / name).settings
+        for name in ("small-seed0", "small-seed1")
     }
     process = start_process(5, finished.samples, tmp_path, runs, LAYER, 1)
     assert process.wait() == -signal.SIGKILL, process.stderr.read()

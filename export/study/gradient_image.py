@@ -1,0 +1,91 @@
+"""How close the maps of trained networks are to the gradient image itself; needs no null model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eigenfeatures.eigen.figures import interval_plot
+from eigenfeatures.eigen.study.analysis import Analysis
+from eigenfeatures.eigen.study.chunks import KINDS, SCALES
+from eigenfeatures.export.study.opened import OpenStudy
+from eigenfeatures.export.study.parts import (
+    Estimate,
+    Exhibit,
+    Part,
+    estimate_columns,
+    in_words,
+    interval_rows,
+)
+from eigenfeatures.export.study.stability import SYMBOLS
+
+_IMAGES = {"image": "all blurs together", **{f"image{scale}": f"blurred by {scale}" for scale in SCALES}}
+_IMAGES["image0"] = "as it is"
+
+
+def image_part(study: OpenStudy) -> Part:
+    """Correlate u₁ and α of every core run with |∇Y|, blurred and not."""
+    if not study.core:
+        return Part()
+    analysis = study.core_analysis()
+    estimates = [
+        Estimate(group, f"{kind}/{image}", analysis.of_runs(f"{kind}/{image}", group))
+        for group in analysis.groups
+        for kind in KINDS
+        for image in _IMAGES
+    ]
+    findings = [_sentence(analysis, group) for group in analysis.groups]
+    return Part(findings, [_exhibit(estimates)], {"gradient_image": estimate_columns(estimates)})
+
+
+def _sentence(analysis: Analysis, group: str) -> str:
+    best = analysis.of_runs(f"u1/{best_image(analysis, group)}", group)
+    together = analysis.of_runs("u1/image", group)
+    words = (
+        f"{group}: the blurred |∇Y| that is nearest to u₁ ({_IMAGES[best_image(analysis, group)]} pixels)"
+        f" correlates with it by {in_words(best)}, the best sum of all blurs by {in_words(together)}"
+    )
+    rows = analysis.within(group)
+    if len(rows):
+        between, beyond = (analysis.of_pairs(f"u1/{name}", rows) for name in ("pearson", "beyond_image"))
+        words += (
+            f". Another seed's u₁ correlates with it by {in_words(between)}, and by {in_words(beyond)} after"
+            " subtracting what blurred |∇Y| explains"
+        )
+    return f"{words}.{_inverted(analysis, group)}"
+
+
+def _inverted(analysis: Analysis, group: str) -> str:
+    """Tell of runs whose u₁ is bright where the gradient is low, which a mean would hide."""
+    means = np.nanmean(analysis.measured.of_runs["u1/image4"][list(analysis.groups[group])], axis=1)
+    count = int(np.sum(means < 0))
+    return f" In {count} of {len(means)} runs u₁ is bright where the gradient is low." if count else ""
+
+
+def best_image(analysis: Analysis, group: str) -> str:
+    """Return the blur whose gradient image u₁ of a group correlates with most, whatever the sign."""
+    rows = list(analysis.groups[group])
+    means = {
+        f"image{scale}": abs(float(np.nanmean(analysis.measured.of_runs[f"u1/image{scale}"][rows])))
+        for scale in SCALES
+    }
+    return max(means, key=means.__getitem__)
+
+
+def _exhibit(estimates: Sequence[Estimate]) -> Exhibit:
+    labels = {
+        f"{kind}/{image}": f"{SYMBOLS[kind]}, |∇Y| {name}"
+        for kind in KINDS
+        for image, name in _IMAGES.items()
+    }
+    figure = interval_plot(
+        interval_rows(estimates, labels), "Correlation of the maps with the gradient image", "correlation"
+    )
+    return Exhibit(
+        "gradient_image",
+        "How close are the maps to the gradient image?",
+        "Each point is the mean correlation of a map with |∇Y| of the same slice, blurred by a Gaussian whose"
+        " deviation is given in pixels of the slice, and with the sum of all blurs that fits it best (which"
+        " has no sign); bars are 95 % intervals over runs and blocks of slices. A map that is close to a"
+        " blurred gradient image says little that filtering the image would not.",
+        figure,
+    )
