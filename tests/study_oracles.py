@@ -88,11 +88,20 @@ def alike(a, b):
     }  # fmt: skip
 
 
+def fit(image, images):
+    """Least-squares fit of images and a constant to a map, as a vector of pixels."""
+    design = np.column_stack([np.ones(image.size), *(one.ravel() for one in images)])
+    return design @ np.linalg.lstsq(design, image.ravel())[0]
+
+
 def beyond(a, b, images):
     """Correlation of what a least-squares fit of images and a constant leaves of two maps."""
-    design = np.column_stack([np.ones(a.size), *(image.ravel() for image in images)])
-    left = [image.ravel() - design @ np.linalg.lstsq(design, image.ravel())[0] for image in (a, b)]
-    return stats.pearsonr(*left)[0]
+    return stats.pearsonr(*(image.ravel() - fit(image, images) for image in (a, b)))[0]
+
+
+def explained(image, images):
+    """Correlation of a map with its least-squares fit."""
+    return stats.pearsonr(image.ravel(), fit(image, images))[0]
 
 
 def angles(a, b):

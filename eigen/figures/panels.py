@@ -15,6 +15,12 @@ from numpy.typing import NDArray
 from eigenfeatures.eigen.figures.style import LABEL_SIZE, PAGE_WIDTH, TICK_SIZE, new_figure, short_name
 
 PixelSize = tuple[float, float]
+"""Height and width of a pixel of the slice, in micrometres."""
+
+Images = Sequence[NDArray[Any]] | NDArray[Any]
+"""Images ``(H, W)``, one a sample, in a list or stacked in one array."""
+
+Limits = tuple[float, float]
 
 
 class Placement(NamedTuple):
@@ -23,13 +29,6 @@ class Placement(NamedTuple):
     offset: float
     stride: float
 
-
-"""Height and width of a pixel of the slice, in micrometres."""
-
-Images = Sequence[NDArray[Any]] | NDArray[Any]
-"""Images ``(H, W)``, one a sample, in a list or stacked in one array."""
-
-Limits = tuple[float, float]
 
 _SATURATED_PERCENT = 0.5
 _EXTEND: dict[tuple[bool, bool], Literal["neither", "min", "max", "both"]] = {

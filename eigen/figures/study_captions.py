@@ -92,10 +92,10 @@ STUDY_CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         "discrimination": Caption(
             "Do eigenfeatures tell the samples apart by themselves?",
             "Each point is the share of slices that a linear classifier gives to the right sample from simple"
-            " descriptors of one kind of image. Maps come from networks that were taught these very samples,"
-            " so for them only the validation part counts; cross-validation by blocks flatters them. Where"
-            " descriptors of |∇Y| or of untrained networks do as well as those of u₁, the samples differ by"
-            " what needs no training.",
+            " descriptors of one kind of image; maps come from networks that were taught these very samples,"
+            " so that for them only the validation part counts, and cross-validation by blocks flatters them."
+            " Where descriptors of |∇Y| or of untrained networks do as well as those of u₁, the samples"
+            " differ by what needs no training.",
         ),
         "order": Caption(
             "Order of the samples (Fig. 10)",

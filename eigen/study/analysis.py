@@ -115,13 +115,12 @@ class Analysis:
 
     def paired_groups(self, measure: str, first: str, second: str) -> Paired:
         """Compare the pairs of runs of two groups whose runs match one by one, as trained and untrained."""
-        own, other = (self.within(group) for group in (first, second))
-        members = self._members(own, first)
-        if not np.array_equal(members, self._members(other, second)):
+        own, members = self._matched(first)
+        other, matching = self._matched(second)
+        if not np.array_equal(members, matching):
             raise ValueError(f"the runs of {first} and of {second} don't match one by one")
-        values = self.measured.of_pairs[measure]
         cells = self._pair_cells(measure, own)
-        return paired_difference(cells, replace(cells, values=values[other]))
+        return paired_difference(cells, replace(cells, values=self.measured.of_pairs[measure][other]))
 
     def paired_groups_of_runs(self, first: tuple[str, str], second: tuple[str, str]) -> Paired:
         """Compare a measure of the runs of a group with one of another group, whose runs match one by one."""
@@ -131,9 +130,14 @@ class Analysis:
             cells, replace(cells, values=self._run_cells(other_measure, other_group).values)
         )
 
-    def _members(self, rows: NDArray[np.int64], group: str) -> NDArray[np.int64]:
-        """Return the pairs of rows by the positions of their runs within the group."""
-        return np.searchsorted(np.array(self.groups[group]), self.measured.pairs[rows])
+    def _matched(self, group: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows within a group, and where in the group their runs stand, in the order of that."""
+        rows, runs = self.within(group), list(self.groups[group])
+        place = np.empty(len(self.measured.runs), np.int64)
+        place[runs] = np.arange(len(runs))
+        members = np.sort(place[self.measured.pairs[rows]], axis=1)
+        order = np.lexsort(members.T[::-1])
+        return rows[order], members[order]
 
     def _pair_cells(self, measure: str, rows: NDArray[np.int64]) -> Cells:
         return self._cells(self.measured.of_pairs[measure][rows], self.measured.pairs[rows])

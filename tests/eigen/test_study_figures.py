@@ -209,6 +209,13 @@ def test_intervals_that_are_unknown_are_said_to_be() -> None:
         figures.interval_plot([], "T", "x")
 
 
+def test_what_points_and_bars_are_stands_above_the_numbers() -> None:
+    rows = [row("a", ""), row("b", "")]
+    assert notes(figures.interval_plot(rows, "T", "x")) == ["estimate [95 % interval]"]
+    told = figures.interval_plot(rows, "T", "x", numbers="mean [lowest, highest fold]")
+    assert notes(told) == ["mean [lowest, highest fold]"]
+
+
 def test_training_curve_holds_bands_above_and_accuracies_below() -> None:
     iterations = np.array([0, 10, 30, 70])
     estimate = np.array([np.nan, 0.2, 0.6, 0.7])
@@ -303,6 +310,16 @@ def test_leakage_is_the_mean_difference_of_seeds_that_have_both() -> None:
         figures.leakage_bars(random, {"paper": block["paper"]})
     with pytest.raises(ValueError, match="seeds"):
         figures.leakage_bars(random, {**block, "paper": np.ones(2)})
+
+
+def test_leakage_names_the_split_that_it_is_told() -> None:
+    accuracy = {"paper": np.array([1.0, 0.9])}
+    for options, name in (({}, "block"), ({"held_out": "specimen"}, "specimen")):
+        figure = figures.leakage_bars(accuracy, accuracy, **options)
+        assert words(figure.axes[0].get_xticklabels()) == ["random", name]
+        title = figure.get_suptitle().replace("\n", " ")
+        assert f"by random and by {name} split" in title
+        assert f"random − {name}" in title
 
 
 def test_captions_of_a_study_have_two_sentences_and_names_of_their_own() -> None:

@@ -210,6 +210,26 @@ def test_a_loss_that_is_no_longer_finite_has_an_error_of_its_own(data):
     assert issubclass(TrainingDivergedError, InputError)  # one line for a user who trains a single network
 
 
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_validation_loss_that_is_not_finite_ends_the_training_before_anything_is_kept(
+    data, tmp_path, monkeypatch, loss
+):
+    """Weights that answer with no number are neither a checkpoint nor a snapshot."""
+    real, losses = training._validate, iter([None, loss])
+
+    def validate(*arguments):
+        found, planned = real(*arguments), next(losses)
+        return found if planned is None else (planned, found[1])
+
+    monkeypatch.setattr(training, "_validate", validate)
+    checkpoint, seen = tmp_path / "checkpoint.safetensors", []
+    with pytest.raises(TrainingDivergedError, match="no longer finite at iteration 10; use a smaller"):
+        fit(data, checkpoint=checkpoint, snapshot=lambda iteration, _: seen.append(iteration))
+    assert seen == [0, 5]
+    monkeypatch.setattr(training, "_validate", real)
+    assert list(watched(data, checkpoint=checkpoint)[2]) == [10, 12]  # it goes on behind iteration 5
+
+
 def test_other_mistakes_are_no_divergence(data):
     """A study goes on after the one and ends at the others."""
     for plan in (

@@ -83,6 +83,25 @@ def test_holds_what_it_was_given(tmp_path: Path) -> None:
     assert [cell["scope"] for cell in page.all("th")] == ["col", "col", "col", "row", "row"]
 
 
+def test_points_are_a_list_below_the_text(tmp_path: Path) -> None:
+    sections = [
+        Section("Both", "Text.", png(), points=["u₁ is stable.", HOSTILE]),
+        Section("Points alone", "", points=("α isn't.",)),
+        Section("Text alone", "More text."),
+    ]
+    page = write(tmp_path / "report.html", sections=sections)
+    assert page.text("li") == ["u₁ is stable.", HOSTILE, "α isn't."]
+    assert not page.all("script")
+    assert page.text("p") == ["Text.", "More text."]
+    # No list without points, and no paragraph without text.
+    content = [tag for tag, _ in page.elements if tag in {"section", "p", "ul", "li", "figure"}]
+    assert content[content.index("section") :] == [
+        *("section", "p", "ul", "li", "li", "figure"),
+        *("section", "ul", "li"),
+        *("section", "p"),
+    ]
+
+
 def test_figures_are_inside_and_unchanged(tmp_path: Path) -> None:
     drawn = [png(2), png(5)]
     sections = [Section(f"figure {k}", "Text.", figure) for k, figure in enumerate(drawn)]

@@ -4,6 +4,8 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import tifffile
+from scipy.ndimage import gaussian_filter
 
 from eigenfeatures.eigen.phantom import make_phantom
 from eigenfeatures.eigen.samples import open_samples
@@ -16,6 +18,8 @@ from eigenfeatures.eigen.study.measurement import Measured, all_pairs
 # Runs 0, 2, 5 are of one group, 1, 3 of another, 4 of none.
 GROUPS = {"fine": [0, 2, 5], "coarse": [3, 1]}
 GROUP_OF = np.array([0, 1, 0, 1, 2, 0])
+# Runs 0 and 3 have one seed, so have 1 and 2, and 4 and 5.
+SEEDS = (0, 1, 1, 0, 2, 2)
 # Every second of 40 slices of two samples, in blocks of five.
 SLICES = np.arange(0, 40, 2)
 BLOCKS = Blocks(5, np.arange(40) // 5, np.arange(40) // 20)
@@ -42,7 +46,17 @@ def measured():
 
 @pytest.fixture(scope="module")
 def analysis(measured):
-    return Analysis(measured, GROUPS, BLOCKS)
+    return Analysis(measured, GROUPS, BLOCKS, SEEDS)
+
+
+def pair_of(measured, one, other):
+    """The row of two runs, whichever comes first."""
+    (row,) = np.flatnonzero((np.sort(measured.pairs) == sorted((one, other))).all(1))
+    return row
+
+
+def sets(measured, rows):
+    return sorted(tuple(sorted(pair)) for pair in measured.pairs[rows].tolist())
 
 
 def cells(values, members):
@@ -50,16 +64,29 @@ def cells(values, members):
 
 
 def test_rows_within_and_between_groups(analysis, measured):
-    def sets(rows):
-        return sorted(tuple(sorted(pair)) for pair in measured.pairs[rows].tolist())
-
-    assert sets(analysis.within("fine")) == [(0, 2), (0, 5), (2, 5)]
-    assert sets(analysis.within("coarse")) == [(1, 3)]
-    crossed = [(0, 1), (0, 3), (1, 2), (1, 5), (2, 3), (3, 5)]
-    assert sets(analysis.between("fine", "coarse")) == sets(analysis.between("coarse", "fine")) == crossed
-    alone = Analysis(measured, {"one": [4], "two": [0, 1]}, BLOCKS)
+    assert sets(measured, analysis.within("fine")) == [(0, 2), (0, 5), (2, 5)]
+    assert sets(measured, analysis.within("coarse")) == [(1, 3)]
+    crossed = [(0, 1), (1, 5), (2, 3), (3, 5)]
+    for names in (("fine", "coarse"), ("coarse", "fine")):
+        assert sets(measured, analysis.between(*names)) == crossed
+    alone = Analysis(measured, {"one": [4], "two": [0, 1]}, BLOCKS, SEEDS)
     assert alone.within("one").size == 0
-    assert sets(alone.between("one", "two")) == [(0, 4), (1, 4)]
+    assert sets(measured, alone.between("one", "two")) == [(0, 4), (1, 4)]
+
+
+def test_runs_of_one_seed_are_compared_apart_from_the_others(measured):
+    """They can share initial weights and the order of slices: no two independent trainings."""
+    analysis = Analysis(measured, GROUPS, BLOCKS, SEEDS)
+    for names in (("fine", "coarse"), ("coarse", "fine")):
+        assert sets(measured, analysis.between(*names, same_seed=True)) == [(0, 3), (1, 2)]
+    # Within a group two runs of one seed are two trainings under other settings: both are there.
+    assert sets(measured, analysis.within("fine")) == [(0, 2), (0, 5), (2, 5)]
+    apart = Analysis(measured, GROUPS, BLOCKS, tuple(range(6)))
+    assert apart.between("fine", "coarse", same_seed=True).size == 0
+    assert len(apart.between("fine", "coarse")) == 6
+    alike = Analysis(measured, GROUPS, BLOCKS, (7,) * 6)
+    assert alike.between("fine", "coarse").size == 0
+    assert len(alike.between("fine", "coarse", same_seed=True)) == 6
 
 
 @pytest.mark.parametrize("which", ["within", "between"])
@@ -71,6 +98,31 @@ def test_pairs_are_drawn_with_their_runs_and_blocks(analysis, measured, which):
     assert found == crossed_interval(cells(values, measured.pairs[rows]))
     assert found.low < found.estimate < found.high
     assert found.runs == (3 if which == "within" else 5)
+
+
+def test_of_the_slices_that_are_marked_alone(analysis, measured):
+    """The slices of a validation part: their values, drawn in their blocks."""
+    rows = analysis.within("fine")
+    marked = np.zeros(40, bool)
+    marked[4:13] = marked[30:36] = True
+    columns = np.flatnonzero(marked[SLICES])
+    assert SLICES[columns].tolist() == [4, 6, 8, 10, 12, 30, 32, 34]
+    values = measured.of_pairs["u1/pearson"][rows]
+    found = analysis.of_pairs("u1/pearson", rows, marked)
+    assert found.estimate == pytest.approx(np.nanmean(values[:, columns]))
+    alone = Cells(
+        values[:, columns],
+        measured.pairs[rows],
+        GROUP_OF,
+        BLOCKS.block_of[SLICES[columns]],
+        BLOCKS.sample_of[SLICES[columns]],
+    )
+    assert found == crossed_interval(alone)
+    whole = analysis.of_pairs("u1/pearson", rows)
+    assert found.estimate != whole.estimate
+    assert found.high - found.low > whole.high - whole.low
+    assert analysis.of_pairs("u1/pearson", rows, np.ones(40, bool)) == whole
+    assert np.isnan(analysis.of_pairs("u1/pearson", rows, np.zeros(40, bool)).estimate)
 
 
 def test_runs_are_drawn_with_blocks(analysis, measured):
@@ -98,13 +150,107 @@ def test_measures_are_compared_row_by_row(analysis, measured):
 
 
 def test_a_group_without_values_is_nan_and_one_pair_speaks_of_slices_only(analysis, measured):
-    empty = Analysis(measured, {"none": []}, BLOCKS)
+    empty = Analysis(measured, {"none": []}, BLOCKS, SEEDS)
     assert np.isnan(empty.of_runs("activation", "none").estimate)
     assert np.isnan(empty.of_pairs("u1/pearson", empty.within("none")).estimate)
     assert analysis.of_pairs("u1/pearson", analysis.within("coarse")).runs == 0
 
 
+TRAINED, UNTRAINED = (0, 2, 5), (1, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def nulls(measured):
+    return Analysis(measured, {"trained": TRAINED, "untrained": UNTRAINED}, BLOCKS, SEEDS)
+
+
+def test_groups_are_compared_pair_by_pair_of_runs_that_match(nulls, measured):
+    """Seeds 0 and 1 trained against seeds 0 and 1 untrained, and so on, whatever the order of rows."""
+    values = measured.of_pairs["u1/pearson"]
+    own, other = (
+        np.stack([values[pair_of(measured, runs[i], runs[k])] for i, k in ((0, 1), (0, 2), (1, 2))])
+        for runs in (TRAINED, UNTRAINED)
+    )
+    found = nulls.paired_groups("u1/pearson", "trained", "untrained")
+    assert found.difference.estimate == pytest.approx(np.nanmean(own - other))
+    members, group_of = np.array([[0, 2], [0, 5], [2, 5]]), np.array([0, 1, 0, 1, 1, 0])
+    strata = BLOCKS.sample_of[SLICES]
+    first, second = (Cells(part, members, group_of, BLOCKS.block_of[SLICES], strata) for part in (own, other))
+    by_hand = paired_difference(first, second)
+    assert asdict(found.difference) == pytest.approx(asdict(by_hand.difference))
+    assert (found.effect_size, found.superiority, found.p) == pytest.approx(
+        (by_hand.effect_size, by_hand.superiority, by_hand.p)
+    )
+    back = nulls.paired_groups("u1/pearson", "untrained", "trained")
+    assert back.difference.estimate == pytest.approx(-found.difference.estimate)
+    assert back.effect_size == pytest.approx(-found.effect_size)
+
+
+def test_what_matches_is_the_order_within_a_group_and_not_that_of_the_runs(nulls, measured):
+    turned = {"trained": TRAINED[::-1], "untrained": UNTRAINED[::-1]}
+    expected = nulls.paired_groups("u1/pearson", "trained", "untrained")
+    same = Analysis(measured, turned, BLOCKS, SEEDS).paired_groups("u1/pearson", "trained", "untrained")
+    assert same.difference.estimate == pytest.approx(expected.difference.estimate)
+    assert same.effect_size == pytest.approx(expected.effect_size)
+    # Other partners have the same means, and other differences.
+    mixed = {"trained": TRAINED, "untrained": UNTRAINED[::-1]}
+    other = Analysis(measured, mixed, BLOCKS, SEEDS).paired_groups("u1/pearson", "trained", "untrained")
+    assert other.effect_size != pytest.approx(expected.effect_size, rel=0.01)
+
+
+def test_what_pairs_have_in_common_with_their_partners_is_no_uncertainty(measured):
+    """Seeds that differ by much, each the better for 0.1: the difference is sure, the means aren't."""
+    pairs = all_pairs(6)
+    own = np.random.default_rng(1).normal(size=(3, 20)) * 0.2 + np.array([0.1, 0.4, 0.7])[:, None]
+    values = np.zeros((15, 20))
+    for row, (one, other) in enumerate(pairs.tolist()):
+        if one // 3 == other // 3:
+            values[row] = own[one % 3 + other % 3 - 1] + 0.1 * (one < 3)
+    groups = {"trained": [0, 1, 2], "untrained": [3, 4, 5]}
+    matched = Measured(measured.runs, pairs, SLICES, {"u1/pearson": values}, {})
+    analysis = Analysis(matched, groups, BLOCKS, (0, 1, 2) * 2)
+    found = analysis.paired_groups("u1/pearson", "trained", "untrained")
+    assert (found.difference.low, found.difference.high) == pytest.approx((0.1, 0.1))
+    assert found.superiority == 1
+    alone = analysis.of_pairs("u1/pearson", analysis.within("trained"))
+    assert alone.high - alone.low > 0.3
+
+
+def test_runs_of_two_groups_are_compared_one_by_one(nulls, measured):
+    own, other = (
+        measured.of_runs[f"{kind}/repeatability"][list(runs)]
+        for kind, runs in (("u1", TRAINED), ("alpha", UNTRAINED))
+    )
+    found = nulls.paired_groups_of_runs(("u1/repeatability", "trained"), ("alpha/repeatability", "untrained"))
+    assert found.difference.estimate == pytest.approx(np.mean(own - other))
+    assert found.superiority == 1
+    crossed = crossed_interval(
+        Cells(
+            own - other,
+            np.array(TRAINED)[:, None],
+            np.zeros(6, int),
+            BLOCKS.block_of[SLICES],
+            BLOCKS.sample_of[SLICES],
+        )
+    )
+    assert asdict(found.difference) == pytest.approx(asdict(crossed))
+
+
+def test_groups_that_do_not_match_are_refused(measured):
+    analysis = Analysis(measured, {"trained": [0, 2, 5], "untrained": [1, 3]}, BLOCKS, SEEDS)
+    with pytest.raises(ValueError, match="the runs of trained and of untrained don't match one by one"):
+        analysis.paired_groups("u1/pearson", "trained", "untrained")
+    with pytest.raises(ValueError, match="rows"):
+        analysis.paired_groups_of_runs(("activation", "trained"), ("activation", "untrained"))
+
+
+def test_groups_of_single_runs_have_no_pairs_to_compare(measured):
+    analysis = Analysis(measured, {"trained": [0], "untrained": [1]}, BLOCKS, SEEDS)
+    assert np.isnan(analysis.paired_groups("u1/pearson", "trained", "untrained").difference.estimate)
+
+
 NEAR_THE_END = {
+    "u1/other_sample": (-1, 1), "u1/image": (0, 1), "alpha/image": (0, 1), "alpha/image0": (-1, 1),
     "u1/pearson": (-1, 1), "u1/ssim": (-1, 1), "u1/beyond_image": (-1, 1), "alpha/inside": (-1, 1),
     "u1/repeatability": (-1, 1), "u1/image4": (-1, 1), "u1/iou": (0, 1), "agreement/iou": (0, 1),
     "overlap4": (0, 1), "energy": (0, 1), "gap": (0, 1), "angle8": (0, 90),
@@ -119,7 +265,7 @@ def test_intervals_are_cut_to_what_a_measure_can_be(name, limits):
         distances = np.array([0.001, 0.002, 0.3])[:, None] * (high - low) * np.ones((1, 20))
         values = end + inwards * distances
         measured = Measured(("a", "b", "c"), all_pairs(3), SLICES, {name: values}, {name: values})
-        analysis = Analysis(measured, {"all": [0, 1, 2]}, BLOCKS)
+        analysis = Analysis(measured, {"all": [0, 1, 2]}, BLOCKS, (0, 1, 2))
         whole = crossed_interval(
             Cells(values, np.arange(3)[:, None], np.zeros(3, int), BLOCKS.block_of[SLICES], SLICES // 20)
         )
@@ -134,7 +280,7 @@ def test_intervals_are_cut_to_what_a_measure_can_be(name, limits):
 def test_what_has_no_end_is_not_cut(measured, name):
     values = measured.of_runs["activation"]
     whole = Analysis(
-        Measured(measured.runs, measured.pairs, SLICES, {}, {name: values}), GROUPS, BLOCKS
+        Measured(measured.runs, measured.pairs, SLICES, {}, {name: values}), GROUPS, BLOCKS, SEEDS
     ).of_runs(name, "fine")
     assert 25 < whole.low < whole.estimate < whole.high < 35
 
@@ -149,10 +295,26 @@ def test_blocks_are_as_long_as_slices_resemble_each_other(tmp_path):
         for members in stacks:
             numbers = blocks.block_of[members]
             assert (np.diff(numbers) >= 0).all()
-            assert len(np.unique(numbers)) == max(2, round(40 / blocks.length))
-        assert sum(len(np.unique(blocks.block_of[members])) for members in stacks) == len(
-            np.unique(blocks.block_of)
-        )
+            assert len(np.unique(numbers)) == max(2, round(40 / guard_length(samples, members)))
+        # No block is of two stacks, and numbers leave none out.
+        of_stacks = [np.unique(blocks.block_of[members]) for members in stacks]
+        np.testing.assert_array_equal(np.concatenate(of_stacks), np.arange(blocks.count))
+
+
+def test_each_stack_has_blocks_as_long_as_its_own_slices_resemble_each_other(tmp_path):
+    """One that hardly changes, one of unlike slices: the second isn't cut as coarsely as the first."""
+    random = np.random.default_rng(0)
+    for name, depth in (("even", 60), ("noise", 0)):
+        field = gaussian_filter(random.standard_normal((40, 24, 24)), (depth, 1, 1), mode="wrap")
+        scaled = 128 + 40 * field / field.std()
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.clip(scaled, 0, 255).astype(np.uint8), imagej=True)
+    with open_samples(tmp_path) as samples:
+        blocks = blocks_of(samples)
+        assert samples.classes == ("even", "noise")
+    even, noise = np.split(blocks.block_of, 2)
+    assert even.tolist() == [position * 7 // 40 for position in range(40)]
+    assert noise.tolist() == [7 + position for position in range(40)]
+    assert (blocks.length, blocks.count) == (6, 47)
 
 
 def test_regions_of_one_stack_share_their_blocks(tmp_path):

@@ -9,10 +9,10 @@ import torch
 
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.eigen.study import chunks as module
-from eigenfeatures.eigen.study.chunks import KINDS, SCALES, chunk_count, chunks
-from eigenfeatures.eigen.study.grids import Grid, grid_of
+from eigenfeatures.eigen.study.chunks import KINDS, SCALES, chunk_count, chunks, look_at, middle_slices
+from eigenfeatures.eigen.study.grids import Grid, dense_grid, grid_of
 from eigenfeatures.eigen.study.maps import View, slice_maps
-from eigenfeatures.eigen.study.similarity import prepare
+from eigenfeatures.eigen.study.similarity import prepare, residual
 
 VIEW = View(rank=2)
 
@@ -91,13 +91,17 @@ def test_what_is_prepared_is_of_its_run_kind_and_grid_and_made_once(parts):
     fine, _, coarse = chunk.grids
     wanted = [(run, kind, grid) for run in (0, 1) for kind in KINDS for grid in (fine, coarse)]
     first = [chunk.prepared(*key) for key in wanted]
-    left = [chunk.beyond_image(*key) for key in wanted]
+    inside = np.s_[3:8, 2:9]
+    left = [chunk.beyond_image(*key, inside) for key in wanted]
     spans = [chunk.subspaces(run, grid) for run in (0, 1) for grid in (fine, coarse)]
     for key, found, rest in zip(wanted, first, left, strict=True):
         np.testing.assert_array_equal(found.unit, prepare(chunk.map(*key)).unit)
-        assert rest.shape == (2, *key[2].shape)
+        images = chunk.gradients_on(key[2])
+        expected = residual(chunk.map(*key)[:, *inside], images[:, :, *inside])
+        np.testing.assert_array_equal(rest, expected)
         assert chunk.prepared(*key) is found
-        assert chunk.beyond_image(*key) is rest
+        assert chunk.beyond_image(*key, inside) is rest
+        assert chunk.beyond_image(*key, np.s_[3:8, 2:8]).shape == (2, 5, 6)
     again = [chunk.subspaces(run, grid) for run in (0, 1) for grid in (fine, coarse)]
     assert all(a is b for a, b in zip(spans, again, strict=True))
     assert len({id(entry) for entry in (*first, *left, *spans)}) == 20
@@ -126,13 +130,55 @@ def test_vectors_after_a_relu_keep_their_sign(networks, cpu, parts):
             assert (own.u[:, 0].sum((1, 2)) > 0).all()
 
 
-def test_a_map_reaches_as_far_as_its_receptive_field_and_its_averaging(parts):
+def test_no_map_sees_padding_within_the_interior_of_two_runs(parts):
+    """By hand: the first pixel whose centre is as far from the border as the map sees, and the last."""
     chunk = parts[1]
     fine, _, coarse = chunk.grids
     assert chunk.reaches == [5.5, 5.5, 25]  # from 5 before to 6 after, from 18 to 32
-    assert chunk.reach(0, fine) == 5.5
-    assert chunk.reach(0, coarse) == 13.5
-    assert chunk.reach(2, coarse) == 25
+    # Centres 2i + 0.5 from 6.5 to 88.5 of 0 to 95, and to 96.5 of 0 to 103.
+    assert chunk.interior((0,), fine) == chunk.interior((0, 1), fine) == np.s_[3:45, 3:49]
+    # Averaged, the fine map sees a stride of 8 further: centres 8i + 7 from 15 to 79, and to 87.
+    assert chunk.interior((0, 1), coarse) == np.s_[1:10, 1:11]
+    # The other map alone decides, which sees further still: from 31 to 63, and to 71.
+    for runs in ((2,), (0, 2), (2, 1)):
+        assert chunk.interior(runs, coarse) == np.s_[3:8, 3:9]
+
+
+def test_each_slice_has_its_sample_and_slices_of_all_samples_beside_it(uneven, networks, cpu, parts):
+    assert middle_slices(uneven).tolist() == [5, 16]  # of 0 to 9, and of 10 to 21
+    for chunk in parts:
+        np.testing.assert_array_equal(chunk.samples, uneven.label[chunk.indices])
+        assert chunk.others is parts[0].others
+    others = parts[0].others
+    assert others.indices.tolist() == [5, 16]
+    assert others.samples.tolist() == [0, 1]
+    assert others.grids == parts[0].grids
+    assert others.others is None
+    for found, entry in zip(others.maps, networks, strict=True):
+        own = slice_maps(entry.network, entry.preprocessing, uneven.read([5, 16]), VIEW, cpu)
+        np.testing.assert_array_equal(found.u, own.u)
+
+
+def test_any_slices_can_be_looked_at_in_any_order(uneven, networks, cpu, parts):
+    """For pictures: those of no stack in particular, none of them the next one of another."""
+    chosen = np.array([20, 3, 9])
+    chunk = look_at(networks, uneven, chosen, VIEW, "prewitt", cpu)
+    np.testing.assert_array_equal(chunk.slices, uneven.read(chosen))
+    assert chunk.samples.tolist() == [1, 0, 0]
+    assert not chunk.consecutive
+    assert chunk.others is None
+    assert parts[0].consecutive
+    of_chunk = parts[0]
+    for kind in KINDS:
+        for run, grid in enumerate(chunk.grids):
+            found, among_others = chunk.map(run, kind, grid)[1], of_chunk.map(run, kind, grid)[3]
+            np.testing.assert_allclose(found, among_others, atol=1e-4 * among_others.max())
+    np.testing.assert_array_equal(chunk.gradients[1], of_chunk.gradients[3])
+    behind = look_at(networks[:1], uneven, chosen[:2], VIEW, "prewitt", cpu, np.array([4]))
+    assert behind.indices.tolist() == [20, 3]
+    assert len(behind.samples) == 2
+    np.testing.assert_array_equal(behind.slices, uneven.read([20, 3, 4]))
+    assert len(behind.maps[0].u) == len(behind.gradients) == 3
 
 
 @torch.inference_mode()
@@ -142,8 +188,8 @@ def test_dense_maps_lie_where_their_receptive_fields_do(uneven, networks, cpu, n
     entry = networks[number]
     chunk = next(chunks([entry], uneven, replace(VIEW, resolution="dense", rank=1), "sobel", cpu, every=99))
     (grid,) = chunk.grids
-    assert grid.shape == chunk.maps[0].alpha.shape[1:]
-    assert grid.stride == 1
+    pooled = grid_of(entry.network, "relu2", (96, 104))
+    assert grid == dense_grid(pooled, chunk.maps[0].alpha.shape[1:])
     images = torch.zeros(2, 1, 96, 104)
     images[1, 0, 50, 55] = 1e3
     dark, bright = responses(entry.network, images, ["conv2"], "dense")["conv2"]
@@ -161,6 +207,6 @@ def test_memory_holds_one_chunk_of_maps(uneven, networks, cpu, monkeypatch):
     going = chunks(networks[:1], uneven, VIEW, "sobel", cpu)
     assert read == []
     next(going)
-    assert read == [5]
+    assert read == [2, 5]  # a slice of each sample, kept beside all chunks
     next(going)
-    assert read == [5, 5]
+    assert read == [2, 5, 5]

@@ -7,6 +7,7 @@ import study_oracles as oracle
 from eigenfeatures.eigen.study.chunks import chunks
 from eigenfeatures.eigen.study.described import describe_samples
 from eigenfeatures.eigen.study.descriptors import DESCRIPTORS, SCALED, describe
+from eigenfeatures.eigen.study.grids import grid_of, slice_grid
 from eigenfeatures.eigen.study.maps import View
 
 RUNS = ("first", "second", "third")
@@ -34,7 +35,8 @@ def check(described, name, k, image):
 
 
 def test_every_image_of_every_slice_is_described(described, networks, uneven):
-    kinds = ("raw", "gradient", *(f"{run}/{kind}" for run in RUNS for kind in ("u1", "alpha")))
+    own = (f"{run}/{kind}" for run in RUNS for kind in ("u1", "alpha", "gradient"))
+    kinds = ("raw", "gradient", *own)
     assert set(described) == {*kinds, *(f"{name}/strength" for name in kinds)}
     for name in kinds:
         assert described[name].shape == (22, len(DESCRIPTORS))
@@ -47,6 +49,19 @@ def test_every_image_of_every_slice_is_described(described, networks, uneven):
         for run, entry in zip(RUNS, networks, strict=True):
             for kind, made in images_of(entry, image).items():
                 check(described, f"{run}/{kind}", k, made)
+
+
+def test_the_gradient_image_is_described_on_the_grid_of_each_run_as_well(described, networks, uneven):
+    """Maps of 11 × 12 pixels can't be told apart by what only 96 × 104 pixels show."""
+    size = uneven.read([0]).shape[1:]
+    for k in LOOKED_AT:
+        gradient = oracle.gradient_images(uneven.read([k])[0])[0]
+        for run, entry in zip(RUNS, networks, strict=True):
+            grid = grid_of(entry.network, "relu2", size)
+            check(described, f"{run}/gradient", k, oracle.on_grid(gradient, slice_grid(size), grid))
+    for name in ("first/gradient", "third/gradient"):
+        assert not np.allclose(described[name], described["gradient"], rtol=0.05)
+    np.testing.assert_array_equal(described["first/gradient"], described["second/gradient"])  # one grid
 
 
 def test_the_strength_of_u1_is_its_share_of_the_response(described, networks, uneven):

@@ -9,6 +9,7 @@ from eigenfeatures.eigen.study.descriptors import (
     QUANTILES,
     RADII,
     RINGS,
+    SCALED,
     autocorrelation_length,
     describe,
     granulometry,
@@ -53,6 +54,14 @@ def test_strength_counts_only_when_kept():
     np.testing.assert_allclose(ratio, 1000, rtol=1e-5)
     unit = describe(values)[:, 0] * np.sqrt(np.mean(values.astype(float) ** 2, axis=(1, 2)))
     np.testing.assert_allclose(unit, values.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_just_the_scaled_columns_are_proportional_to_the_strength():
+    values = np.random.default_rng(0).random((2, 16, 16))
+    assert DESCRIPTORS[SCALED] == ("mean", *(f"quantile {percent} %" for percent in QUANTILES))
+    weak, strong = (describe(scale * values, keep_strength=True) for scale in (1, 50))
+    np.testing.assert_allclose(strong[:, SCALED], 50 * weak[:, SCALED], rtol=1e-12)
+    np.testing.assert_allclose(strong[:, SCALED.stop :], weak[:, SCALED.stop :], rtol=1e-9)
 
 
 @pytest.mark.parametrize("radius", [1, 2, 3, 4, 6])

@@ -8,7 +8,15 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.receptive_field import receptive_field
 from eigenfeatures.eigen.responses import responses
-from eigenfeatures.eigen.study.grids import Grid, common_grid, grid_of, interior, resample, slice_grid
+from eigenfeatures.eigen.study.grids import (
+    Grid,
+    common_grid,
+    dense_grid,
+    grid_of,
+    interior,
+    resample,
+    slice_grid,
+)
 
 
 @torch.inference_mode()
@@ -55,16 +63,25 @@ def test_a_pixel_lies_at_the_centre_of_what_it_answers_to(preset, layer):
 
 @torch.inference_mode()
 @pytest.mark.parametrize(
-    ("preset", "layer"), [("small", "conv2"), ("alexnet", "conv1"), ("alexnet", "conv2")]
+    ("preset", "layer", "resolution"),
+    [
+        ("small", "conv2", "pooled"),
+        ("alexnet", "conv1", "pooled"),
+        ("alexnet", "conv2", "pooled"),
+        ("small", "conv2", "dense"),
+        ("alexnet", "conv2", "dense"),
+    ],
 )
-def test_the_interior_is_what_the_slice_alone_decides(preset, layer):
+def test_the_interior_is_what_the_slice_alone_decides(preset, layer, resolution):
     """There a part of a larger image has the responses of the whole; a pixel further out, zeros are seen."""
     network = build_network(preset, 2, (112, 120), seed=1).eval()
     whole = torch.rand(1, 1, 240, 240, generator=torch.Generator().manual_seed(0)) + 1
     grid, size = grid_of(network, layer, (112, 120)), (112, 120)
     start = 64
     part = whole[..., start : start + size[0], start : start + size[1]]
-    of_whole, of_part = (responses(network, image, [layer])[layer][0] for image in (whole, part))
+    of_whole, of_part = (responses(network, image, [layer], resolution)[layer][0] for image in (whole, part))
+    if resolution == "dense":
+        grid = dense_grid(grid, tuple(of_part.shape[-2:]))
     at = start // int(grid.stride)
     of_whole = of_whole[:, at : at + grid.shape[0], at : at + grid.shape[1]]
     same = torch.isclose(of_whole, of_part, rtol=1e-4, atol=1e-5).all(0).numpy()
@@ -79,6 +96,24 @@ def test_the_interior_is_what_the_slice_alone_decides(preset, layer):
 def receptive_reach(network, layer):
     field = receptive_field(network, layer)
     return (field.before + field.after) / 2
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("preset", ["small", "alexnet"])
+def test_pixels_of_dense_maps_lie_where_those_of_pooled_ones_do(preset):
+    """Each so-manyth pixel of a dense map is one of the pooled map, and lies where it does."""
+    network = build_network(preset, 2, (112, 120), seed=1).eval()
+    image = torch.rand(1, 1, 112, 120, generator=torch.Generator().manual_seed(0))
+    pooled, dense = (responses(network, image, ["conv2"], how)["conv2"][0] for how in ("pooled", "dense"))
+    of_pooled = grid_of(network, "conv2", (112, 120))
+    of_dense = dense_grid(of_pooled, tuple(dense.shape[-2:]))
+    assert of_dense == Grid(1, of_pooled.offset, tuple(dense.shape[-2:]))
+    stride, centre = int(of_pooled.stride), tuple(side // 2 for side in of_pooled.shape)
+    at = tuple(of_pooled.offset + stride * k for k in centre)
+    rows, columns = (int(place - of_dense.offset) for place in at)
+    torch.testing.assert_close(dense[:, rows, columns], pooled[:, *centre], rtol=1e-4, atol=1e-5)
+    # A pixel beside it is another.
+    assert not torch.allclose(dense[:, rows, columns + 1], pooled[:, *centre], rtol=1e-2, atol=1e-3)
 
 
 def test_an_interior_may_be_empty_or_all():

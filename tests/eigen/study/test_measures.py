@@ -18,11 +18,13 @@ from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS
 VIEW = View(rank=4)
 SIZE = (96, 104)
 PAIRS = all_pairs(3)  # small with small on a fine grid, small with alexnet on a coarse one
-# Slices 7 and 17 have their neighbour in the next chunk, 9 and 18 end a stack, 18 is alone in its chunk.
 # Pixels of the fine and of the coarse grid that see no padding, by hand: a pixel i of 'small' is made of the
 # slice's 2i - 5 to 2i + 6, one of 'alexnet' of 8i - 18 to 8i + 32 (and 'small', averaged, of less).
 INSIDE = {2: np.s_[3:45, 3:49], 8: np.s_[3:8, 3:9]}
+# Slices 7 and 17 have their neighbour in the next chunk, 9 and 18 end a stack, 18 is alone in its chunk.
 LOOKED_AT = (0, 7, 8, 9, 17, 18, 21)
+# The middle slices of both samples: slices of one are compared with that of the other.
+MIDDLE, FIRST_OF_SECOND = (5, 16), 10
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def found(uneven, networks, cpu):
 @pytest.fixture(scope="module")
 def expected(uneven, networks):
     """Maps of single slices by NumPy: ``[run][slice]`` to u₁, α, all vectors and singular values."""
-    wanted = sorted({*LOOKED_AT, *(k + 1 for k in LOOKED_AT if k < 21)})
+    wanted = sorted({*MIDDLE, *LOOKED_AT, *(k + 1 for k in LOOKED_AT if k < 21)})
     images = dict(zip(wanted, uneven.read(wanted), strict=True))
     runs = []
     for entry in networks:
@@ -66,6 +68,15 @@ def close(measure, found, expected, pixels):
     assert found == pytest.approx(expected, abs=allowed), measure
 
 
+def other_sample(runs, own, grid, kind, a, b, k):
+    """Run a's map of slice k with run b's of the other sample."""
+    middle = MIDDLE[0] if k >= FIRST_OF_SECOND else MIDDLE[1]
+    here, there = (
+        oracle.on_grid(runs[run][at][kind], own[run], grid).ravel() for run, at in ((a, k), (b, middle))
+    )
+    return np.corrcoef(here, there)[0, 1]
+
+
 @pytest.mark.parametrize("row", range(3))
 def test_pairs_are_compared_on_the_coarser_grid(found, expected, networks, row):
     of_pairs, (runs, gradients) = found[0], expected
@@ -78,11 +89,14 @@ def test_pairs_are_compared_on_the_coarser_grid(found, expected, networks, row):
             maps = [oracle.on_grid(runs[run][k][kind], own[run], grid) for run in (a, b)]
             for measure, value in oracle.alike(*maps).items():
                 close(measure, of_pairs[f"{kind}/{measure}"][row, k], value, maps[0].size)
-            beyond = oracle.beyond(*maps, images)
-            assert of_pairs[f"{kind}/beyond_image"][row, k] == pytest.approx(beyond, abs=1e-3)
-            inner = [image[INSIDE[grid.stride]].ravel() for image in maps]
-            inside = np.corrcoef(*inner)[0, 1]
+            part = INSIDE[grid.stride]
+            inner = [image[part] for image in maps]
+            inside = np.corrcoef(*(image.ravel() for image in inner))[0, 1]
             assert of_pairs[f"{kind}/inside"][row, k] == pytest.approx(inside, abs=2e-4)
+            beyond = oracle.beyond(*inner, [image[part] for image in images])
+            assert of_pairs[f"{kind}/beyond_image"][row, k] == pytest.approx(beyond, abs=1e-3)
+            other = other_sample(runs, own, grid, kind, a, b, k)
+            assert of_pairs[f"{kind}/other_sample"][row, k] == pytest.approx(other, abs=2e-4)
         for rank in (1, 2, 4):
             spans = [
                 np.stack([oracle.on_grid(image, own[run], grid) for image in runs[run][k]["vectors"][:rank]])
@@ -96,7 +110,8 @@ def test_pairs_are_compared_on_the_coarser_grid(found, expected, networks, row):
 
 def test_pairs_have_all_measures_and_ranks_beyond_the_view_are_missing(found):
     of_pairs, _ = found
-    kinds = {f"{kind}/{measure}" for kind in KINDS for measure in (*MEASURES, "beyond_image", "inside")}
+    measures = (*MEASURES, "beyond_image", "inside", "other_sample")
+    kinds = {f"{kind}/{measure}" for kind in KINDS for measure in measures}
     ranks = {f"{what}{rank}" for what in ("angle", "overlap") for rank in SUBSPACE_RANKS}
     assert set(of_pairs) == kinds | ranks
     for name, values in of_pairs.items():
@@ -106,7 +121,8 @@ def test_pairs_have_all_measures_and_ranks_beyond_the_view_are_missing(found):
 
 def test_runs_are_measured_on_their_own_grid(found, expected, networks):
     of_runs, (runs, gradients) = found[1], expected
-    for run, grid in enumerate(grids(networks)):
+    own = grids(networks)
+    for run, grid in enumerate(own):
         for k in LOOKED_AT:
             maps = runs[run][k]
             for measure, value in oracle.alike(maps["u1"], maps["alpha"]).items():
@@ -116,6 +132,11 @@ def test_runs_are_measured_on_their_own_grid(found, expected, networks):
                 for kind in KINDS:
                     value = np.corrcoef(maps[kind].ravel(), image.ravel())[0, 1]
                     assert of_runs[f"{kind}/image{scale}"][run, k] == pytest.approx(value, abs=2e-4)
+            for kind in KINDS:
+                value = oracle.explained(maps[kind], images)
+                assert of_runs[f"{kind}/image"][run, k] == pytest.approx(value, abs=2e-4)
+                other = other_sample(runs, own, grid, kind, run, run, k)
+                assert of_runs[f"{kind}/other_sample"][run, k] == pytest.approx(other, abs=2e-4)
             positive = maps["alpha"][maps["alpha"] > 0]
             assert of_runs["activation"][run, k] == pytest.approx(positive.mean(), rel=1e-4)
             assert of_runs["gap"][run, k] == pytest.approx(maps["s"][1] / maps["s"][0], rel=1e-4)
@@ -161,7 +182,7 @@ def test_a_run_is_like_itself(uneven, networks, cpu):
     chunk = next(chunks([networks[0], networks[0]], uneven, VIEW, "prewitt", cpu, every=9))
     of_pairs = pair_measures(chunk, all_pairs(2))
     for name, values in of_pairs.items():
-        if name.endswith("8"):
+        if name.endswith(("8", "other_sample")):
             continue
         expected = 0 if name.startswith("angle") else 1
         np.testing.assert_allclose(values, expected, atol=1e-4, err_msg=name)

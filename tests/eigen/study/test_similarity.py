@@ -14,7 +14,9 @@ from skimage.metrics import structural_similarity
 from eigenfeatures.eigen.study.similarity import (
     MEASURES,
     compare,
+    cross_pearson,
     has_contrast,
+    multiple_correlation,
     partial_correlation,
     prepare,
     residual,
@@ -204,3 +206,60 @@ def test_where_the_image_leaves_nothing_there_is_no_correlation():
     assert np.isnan(partial_correlation(a, explained, images)).all()
     images[1, 0, 3, 3] = np.nan
     assert np.isfinite(partial_correlation(a, smooth(2), images)).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_linear_mix_is_fitted_wholly_whatever_its_signs(sign):
+    images = np.stack([smooth(seed) for seed in range(4)], axis=1)
+    mix = sign * (images[:, 0] - 3 * images[:, 1] + 0.2 * images[:, 3]) + 7
+    np.testing.assert_allclose(multiple_correlation(mix, images), 1, atol=1e-6)
+    # Without one of the images it isn't.
+    assert (multiple_correlation(mix, images[:, [0, 2, 3]]) < 0.9).all()
+
+
+def test_multiple_correlation_is_that_of_a_map_with_its_least_squares_fit():
+    a, images = smooth(0), np.stack([smooth(1), smooth(2) + smooth(0), smooth(0) - smooth(3)], axis=1)
+    found = multiple_correlation(a, images)
+    for k in range(3):
+        design = np.column_stack([np.ones(a[k].size), *images[k].reshape(3, -1)]).astype(np.float64)
+        fit = design @ np.linalg.lstsq(design, a[k].ravel().astype(np.float64))[0]
+        assert found[k] == pytest.approx(stats.pearsonr(a[k].ravel(), fit)[0], abs=1e-6)
+        one = multiple_correlation(a[k : k + 1], images[k : k + 1, 1:2])
+        assert one == pytest.approx(abs(stats.pearsonr(a[k].ravel(), images[k, 1].ravel())[0]), abs=1e-6)
+    np.testing.assert_allclose(multiple_correlation(5 - 2 * a, images), found, atol=1e-6)
+
+
+def test_independent_images_fit_no_more_than_chance_does():
+    """Of k images and n pixels: R² is k / (n - 1) in the mean."""
+    rng = np.random.default_rng(0)
+    maps, images = rng.normal(size=(40, 20, 20)), rng.normal(size=(40, 5, 20, 20))
+    found = multiple_correlation(maps, images)
+    assert (found**2).mean() == pytest.approx(5 / 399, rel=0.3)
+    assert found.max() < 0.25
+
+
+def test_what_has_no_multiple_correlation():
+    maps, images = smooth(0, slices=5), np.stack([smooth(1, slices=5), smooth(2, slices=5)], axis=1)
+    maps[1], maps[2, 0, 0] = 0.3, np.inf
+    images[3, 1, 4, 4] = np.nan
+    images[4, 0] = 2.0  # of no use, as if it weren't there
+    found = multiple_correlation(maps, images)
+    assert np.isfinite(found).tolist() == [True, False, False, False, True]
+    assert found[4] == pytest.approx(multiple_correlation(maps[4:], images[4:, 1:])[0])
+    assert multiple_correlation(maps[:1], np.ones((1, 2, 20, 17))) == 0
+
+
+def test_every_map_is_correlated_with_every_other():
+    a, b = smooth(0, slices=3), np.concatenate([-smooth(0, slices=1), smooth(1, slices=4)])
+    found = cross_pearson(a, b)
+    assert found.shape == (3, 5)
+    expected = np.corrcoef(a.reshape(3, -1), b.reshape(5, -1))[:3, 3:]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found[0, 0] == pytest.approx(-1)
+    np.testing.assert_allclose(cross_pearson(a, a).diagonal(), 1, atol=1e-12)
+    assert np.abs(cross_pearson(a, a)).max() <= 1
+    a[1], b[2, 0, 0] = 0.3, np.nan
+    missing = np.isnan(cross_pearson(a, b))
+    assert missing[1].all()
+    assert missing[:, 2].all()
+    assert missing.sum() == 5 + 3 - 1
