@@ -134,12 +134,12 @@ def _closer(analysis: Analysis, name: str) -> Interval:
 
 def _change(difference: Interval, more: str, less: str, same: str) -> str:
     """Name a change; that it is too small to matter is a finding, that it can't be told is none."""
+    if difference.low >= -EQUAL_WITHIN and difference.high <= EQUAL_WITHIN:
+        return same
     if difference.low > 0:
         return more
     if difference.high < 0:
         return less
-    if difference.low >= -EQUAL_WITHIN and difference.high <= EQUAL_WITHIN:
-        return same
     return f"{more}, {less} or neither: this study can't tell"
 
 

@@ -18,6 +18,12 @@ class FinishedStudy:
     answer: Answer
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Figures are made but not drawn: most of the time of a study that has measured all."""
+    monkeypatch.setattr("eigenfeatures.export.study.page.figure_png", lambda _: b"")
+
+
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory):
     return studies.make_samples(tmp_path_factory.mktemp("phantom") / "samples")

@@ -28,6 +28,7 @@ BAD_ARGUMENTS = {
     "seeds of a word": (["--seeds", "many"], "'--seeds'.*integer"),
     "seeds past the largest": (["--seed", "4294967295"], "--seed is 4294967296; give at most"),
     "no job": (["--jobs", "0"], "--jobs is 0; give at least 1"),
+    "no thread": (["--threads", "0"], "--threads is 0; give at least 1"),
     "preset as an option": (["--preset", "small"], "No such option: --preset"),
     "labels as an option": (["--labels", "shuffled"], "No such option: --labels"),
     "unknown layer": (["--layer", "relu9"], "layer 'relu9' is not in the network 'small'"),
@@ -120,6 +121,7 @@ def test_a_file_in_place_of_the_folder_is_refused(samples, tmp_path):
 
 
 ANOTHER_STUDY = {
+    "threads": (["--resume", "--threads", "1"], "made with --threads 2, and now it is 1"),
     "no --resume": ([], "holds another study; add --resume to go on with it"),
     "iterations": (
         ["--resume", "--iterations", "16"],

@@ -35,7 +35,7 @@ class Loader:
             network = build_network("small", *self._shape, seed).eval().up_to(layer)
             return StudiedNetwork("whatever", network, Preprocessing("sobel"))
 
-        return Subject(name, key or f"weights {seed}", load)
+        return Subject(name, seed, key or f"weights {seed}", load)
 
     def two(self):
         return [self.subject("a", 0), self.subject("b", 1)]
