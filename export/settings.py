@@ -151,7 +151,7 @@ def _check(name: str, value: Any, rule: Mapping[str, Any]) -> None:
     if rule["minimum"] is not None and value < rule["minimum"]:
         raise InputError(f"{option} is {value}; give at least {rule['minimum']:g}")
     if rule["maximum"] is not None and value > rule["maximum"]:
-        raise InputError(f"{option} is {value}; give at most {rule['maximum']:g}")
+        raise InputError(f"{option} is {value}; give at most {rule['maximum']:.12g}")
 
 
 def _of_type(value: Any, kind: Any, key: str, source: Path) -> Any:

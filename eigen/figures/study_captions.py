@@ -58,7 +58,7 @@ STUDY_CAPTIONS: Mapping[str, Caption] = MappingProxyType(
             "to what was learned.",
         ),
         "settings_compared": Caption(
-            "Which settings are the best?",
+            "Similarity between seeds by setting",
             "Each point is the mean similarity between seeds under one setting, with its 95 % interval over "
             "runs and blocks of slices. Intervals that overlap widely leave the choice open, and the most "
             "stable setting needn't be the one that tells most about the material.",

@@ -134,13 +134,16 @@ def _closer(analysis: Analysis, name: str) -> Interval:
 
 def _change(difference: Interval, more: str, less: str, same: str) -> str:
     """Name a change; that it is too small to matter is a finding, that it can't be told is none."""
+    unknown = f"{more}, {less} or neither: this study can't tell"
+    if not difference.runs:  # the interval speaks of slices only
+        return unknown
     if difference.low >= -EQUAL_WITHIN and difference.high <= EQUAL_WITHIN:
         return same
     if difference.low > 0:
         return more
     if difference.high < 0:
         return less
-    return f"{more}, {less} or neither: this study can't tell"
+    return unknown
 
 
 def _answer(analysis: Analysis, judged: Sequence[str]) -> str:

@@ -84,8 +84,20 @@ def write_study(
                     write_bytes(folder.figures / f"{exhibit.name}.png", png)
                 sections.append(Section(exhibit.title, exhibit.text, png, exhibit.table))
     sections.append(Section("Methods", methods))
+    _remove_others(folder, chapters)
     write_text(folder.summary, _markdown(title, facts, chapters, methods))
     write_report(folder.page, title=title, summary=facts, sections=sections)
+
+
+def _remove_others(folder: StudyFolder, chapters: Sequence[Chapter]) -> None:
+    """Remove tables and figures of an earlier, larger plan: they would be taken for this study's."""
+    parts = [part for chapter in chapters for part in chapter.parts]
+    tables = {f"{name}.csv" for part in parts for name in part.tables}
+    figures = {f"{exhibit.name}.png" for part in parts for exhibit in part.exhibits}
+    for files, kept in ((folder.tables.glob("*.csv"), tables), (folder.figures.glob("*.png"), figures)):
+        for file in files:
+            if file.name not in kept:
+                file.unlink()
 
 
 def _markdown(

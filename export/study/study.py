@@ -98,6 +98,10 @@ def run_study(
     folder = StudyFolder(out.absolute())
     _check(samples, folder, options)
     with open_samples(samples, size=settings.size, regions=settings.regions) as opened:
+        for note in opened.notes:
+            talk.say(note)
+        # Reads every slice, so that a damaged one is found before anything is written.
+        statistics = sample_statistics(opened, operator_named(settings.operator), talk.track)
         inputs = hash_inputs(opened, talk.track)
     left = unfinished(folder.runs, plan.runs(), inputs)
     talk.say(f"{len(left)} of {len(plan.runs())} trainings are to be done")
@@ -105,7 +109,7 @@ def run_study(
     _write_record(folder, samples, settings, options)
     diverged = train_runs(samples, folder.runs, left, settings.layer, options.jobs, options.threads, talk)
     torch.set_num_threads(options.threads)
-    with _opened(samples, folder, settings, plan, inputs, talk) as study:
+    with _opened(samples, folder, settings, plan, inputs, statistics, talk) as study:
         chapters = _chapters(study, options)
         facts = _facts(study)
         title = f"Stability of eigenfeatures of {', '.join(study.samples.classes)}"
@@ -176,11 +180,10 @@ def _opened(
     settings: Settings,
     plan: StudyPlan,
     inputs: dict[str, str],
+    statistics: SliceStatistics,
     talk: Talk,
 ) -> Iterator[OpenStudy]:
     with open_samples(stacks, size=settings.size, regions=settings.regions) as samples:
-        operator = operator_named(settings.operator)
-        statistics: SliceStatistics = sample_statistics(samples, operator, talk.track)
         groups = (*plan.core, plan.reference, *plan.further)
         runs = {run.name: run for group in groups for run in study_runs(folder.runs, group)}
         passes = Passes(
@@ -188,7 +191,7 @@ def _opened(
             inputs=inputs,
             folder=folder.measured,
             view=View(settings.layer, settings.resolution, False, max(SUBSPACE_RANKS)),
-            operator=operator,
+            operator=operator_named(settings.operator),
             device=choose_device(settings.device),
             talk=talk,
         )
