@@ -21,6 +21,10 @@ def runs_part(study: OpenStudy) -> Part:
             "Left out of every figure of similarity, their validation accuracy being under"
             f" {ACCEPTED_ACCURACY}: {names}."
         )
+    else:
+        findings.append(
+            f"All trainings but null models reached a validation accuracy of {ACCEPTED_ACCURACY}."
+        )
     rows: list[list[Cell]] = [
         [run.name, group.plan, group.label, _accuracy(run), _counts(group, run)] for group, run in listed
     ]

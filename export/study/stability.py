@@ -139,15 +139,16 @@ def _against_alpha(tests: Mapping[str, Paired]) -> str:
     behind = [label for label in accepted if tests[label].difference.estimate < 0]
     undecided = [label for label in tests if label not in accepted]
     words = [
-        f"u₁ is {what} than α: {', '.join(labels)}"
+        f"{what} in {', '.join(labels)}"
         for what, labels in (
-            ("more stable", ahead),
-            ("less stable", behind),
-            ("not shown to differ from", undecided),
+            ("more stable than α", ahead),
+            ("less stable than α", behind),
+            ("not shown to differ from α in stability", undecided),
         )
         if labels
     ]
-    return f"{'; '.join(words).replace('from than', 'from')} (5 %, corrected for {len(tests)} comparisons)."
+    corrected = f", corrected for {len(tests)} comparisons" if len(tests) > 1 else ""
+    return f"u₁ is {'; '.join(words)} (at 5 %{corrected})."
 
 
 def _holm(p_values: Mapping[str, float]) -> set[str]:
@@ -189,10 +190,10 @@ def _test_columns(tests: Mapping[tuple[str, str], Paired]) -> Columns:
 def _violins(analysis: Analysis, pairings: Mapping[str, NDArray[np.int64]]) -> Figure:
     own = {label: rows for label, rows in pairings.items() if label in analysis.groups} or pairings
     groups = {
-        f"{label}: {MEASURE_NAMES[measure]}": {
+        f"{label}: {name}": {
             SYMBOLS[kind]: analysis.measured.of_pairs[f"{kind}/{measure}"][rows].ravel() for kind in KINDS
         }
-        for measure in ("pearson", "iou", "beyond_image")
+        for measure, name in (("pearson", "Pearson"), ("iou", "IoU"), ("beyond_image", "beyond the image"))
         for label, rows in own.items()
     }
     return similarity_violins(groups, "Similarity of the maps of a slice between seeds", "similarity")
