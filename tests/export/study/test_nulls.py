@@ -123,7 +123,7 @@ def test_networks_that_were_hardly_trained_are_told_from_trained_ones_by_the_ver
 ):
     """The negative control: with next to no learning, what is stable is not what was learned."""
     base = Settings(preset="small", iterations=1, learning_rate=1e-9, batch_size=16, device="cpu")
-    plan = make_plan(base, ["small"], 3, ["nulls"], "small", 2)
+    plan = make_plan(base, ["small"], 3, ["nulls"], "small", 3)
     talk = Talk(silent, lambda _: None)
     train_runs(samples, tmp_path / "runs", plan.runs(), LAYER, 1, 2, talk)
     for name in plan.runs():
