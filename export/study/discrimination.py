@@ -29,7 +29,7 @@ def discrimination_part(study: OpenStudy) -> Part:
     untrained = bool(study.plan.groups_of(NULLS))
     subjects = [run.trained for run in runs]
     if untrained:
-        subjects += [run.untrained(study.samples) for run in runs]
+        subjects += [study.untrained[run.name] for run in runs]
     described = study.passes.describe("descriptors", subjects)
     try:
         scores = {

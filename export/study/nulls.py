@@ -42,7 +42,7 @@ def nulls_part(study: OpenStudy) -> Part:
     subjects: dict[str, Sequence[Subject]] = {}
     for name, runs in trained.items():
         subjects[name] = [run.trained for run in runs]
-        subjects[_null(name, _UNTRAINED)] = [run.untrained(study.samples) for run in runs]
+        subjects[_null(name, _UNTRAINED)] = [study.untrained[run.name] for run in runs]
     for group in groups:
         runs = [run for run in study.runs_of(group) if run.accuracy is not None]
         subjects[_null(study.plan.reference.name, _SHUFFLED)] = [run.trained for run in runs]

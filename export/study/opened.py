@@ -65,6 +65,11 @@ class OpenStudy:
         first = next(iter(self.plan.core[0].runs))
         return np.array(read_table(self.runs[first].path / "slices.csv")["split"])
 
+    @cached_property
+    def untrained(self) -> Mapping[str, Subject]:
+        """The networks of all runs before their first iteration, by the run's name."""
+        return {name: run.untrained(self.samples) for name, run in self.runs.items()}
+
     @property
     def core(self) -> dict[str, list[StudyRun]]:
         """The accepted runs of every preset of the core that has any."""

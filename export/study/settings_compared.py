@@ -78,7 +78,7 @@ def settings_part(study: OpenStudy) -> Part:
 def _subjects(study: OpenStudy, runs: Sequence[StudyRun]) -> dict[str, list[Subject]]:
     found = {_TRAINED: [run.trained for run in runs]}
     if study.plan.groups_of(NULLS):
-        found["untrained"] = [run.untrained(study.samples) for run in runs]
+        found["untrained"] = [study.untrained[run.name] for run in runs]
     return found
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from eigenfeatures.eigen.device import choose_device
 from eigenfeatures.eigen.files import sha256
 from eigenfeatures.eigen.model_file import DESCRIPTION_FILE, load_model
-from eigenfeatures.eigen.network import Network, build_network
+from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.preprocessing import Preprocessing
 from eigenfeatures.eigen.samples import SampleSet
 from eigenfeatures.eigen.snapshots import load_snapshot, snapshot_iterations, snapshot_path
@@ -83,12 +83,15 @@ class StudyRun:
 
     def untrained(self, samples: SampleSet) -> Subject:
         """Return the same network before its first iteration, its batch normalisation estimated."""
-        return Subject(
-            f"{self.name} untrained",
-            self.settings.seed,
-            f"untrained {sorted(self.settings.to_toml().items())}",
-            lambda layer: self._untrained(samples, layer),
-        )
+        made: list[StudiedNetwork] = []  # once, for all layers that are asked for
+
+        def load(layer: str) -> StudiedNetwork:
+            if not made:
+                made.append(self._untrained(samples))
+            return replace(made[0], network=made[0].network.up_to(layer))
+
+        key = f"untrained {sorted(self.settings.to_toml().items())}"
+        return Subject(f"{self.name} untrained", self.settings.seed, key, load)
 
     def at(self, iteration: int, layer: str) -> Subject:
         """Return the layers up to `layer`, as a snapshot has them."""
@@ -116,10 +119,10 @@ class StudyRun:
         return load_model(self.path).preprocessing
 
     @torch.inference_mode()
-    def _untrained(self, samples: SampleSet, layer: str) -> StudiedNetwork:
+    def _untrained(self, samples: SampleSet) -> StudiedNetwork:
         settings = self.settings
-        network: Network = build_network(settings.preset, len(samples.classes), samples.size, settings.seed)
-        network = network.up_to(layer)
+        whole = build_network(settings.preset, len(samples.classes), samples.size, settings.seed)
+        network = whole.up_to(whole.response_layers[-1])
         preprocessing = self._preprocessing()
         split = read_table(RunFolder.open(self.path).slices)["split"]
         training = np.flatnonzero(np.array(split) == TRAIN)
