@@ -153,27 +153,53 @@ def _answer(analysis: Analysis, judged: Sequence[str]) -> str:
             "Fewer than two trainings of a network learned the task, so that null models have nothing to be"
             " compared with."
         )
-    changes: dict[str, list[str]] = {}
-    for name in judged:
-        difference = analysis.paired_groups("u1/pearson", name, _null(name, _UNTRAINED)).difference
-        changes.setdefault(_change(difference, "more", "less", "same"), []).append(name)
+    changes = {
+        name: analysis.paired_groups("u1/pearson", name, _null(name, _UNTRAINED)).difference
+        for name in judged
+    }
+    more = [name for name, change in changes.items() if change.runs and change.low > EQUAL_WITHIN]
+    as_good = [
+        name for name, change in changes.items() if name not in more and change.estimate <= EQUAL_WITHIN
+    ]
+    rest = [name for name in judged if name not in more and name not in as_good]
     words = []
-    as_good = [*changes.get("same", []), *changes.get("less", [])]
     if as_good:
-        close = [name for name in as_good if _closer(analysis, name).low <= EQUAL_WITHIN]
+        close = [name for name in as_good if _closer(analysis, name).estimate <= EQUAL_WITHIN]
         also = f" and, in {', '.join(close)}, as close to blurred |∇Y|" if close else ""
+        sure = all(changes[name].runs and changes[name].high <= EQUAL_WITHIN for name in as_good)
         words.append(
-            "untrained networks' u₁ is at least as stable as that of trained ones in"
-            f" {', '.join(as_good)}{also}: there, stability is the image's and the architecture's, and not"
-            " what was learned"
+            "the u₁ of untrained networks is as stable as that of trained ones in"
+            f" {_before_after(analysis, as_good)}{also}: there, stability is the image's and the"
+            f" architecture's, and {'not' if sure else 'is not shown to be'} what was learned"
         )
-    if "more" in changes:
-        words.append(f"training makes u₁ more stable in {', '.join(changes['more'])}")
-    rest = [name for name in judged if name not in as_good and name not in changes.get("more", [])]
+    if more:
+        words.append(f"training makes u₁ more stable in {_before_after(analysis, more)}")
     if rest:
-        words.append(f"whether training makes u₁ more stable can't be told in {', '.join(rest)}")
+        words.append(
+            f"whether training makes u₁ more stable can't be told in {_before_after(analysis, rest)}"
+        )
+    own = ", ".join(
+        f"{analysis.of_pairs('u1/pearson', rows).estimate:.2f} ({name})"
+        for name in judged
+        for rows in [analysis.between(name, _null(name, _UNTRAINED), same_seed=True)]
+    )
     sentence = "; ".join(words)
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    return (
+        f"{sentence[0].upper()}{sentence[1:]}. A trained network's u₁ correlates by {own} with what the same"
+        " network showed before its training."
+    )
+
+
+def _before_after(analysis: Analysis, names: Sequence[str]) -> str:
+    """List networks with the correlation between seeds before and after the training."""
+    found = []
+    for name in names:
+        before, after = (
+            analysis.of_pairs("u1/pearson", analysis.within(group)).estimate
+            for group in (_null(name, _UNTRAINED), name)
+        )
+        found.append(f"{name} ({before:.2f} before, {after:.2f} after training)")
+    return ", ".join(found)
 
 
 def _exhibits(
