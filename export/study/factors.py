@@ -32,8 +32,8 @@ def claims_part(study: OpenStudy) -> Part:
     analysis = study.compare("claims", subjects, between)
     pairings = {f"{label}, between seeds": analysis.within(label) for label in subjects}
     for first, second in between:
-        pairings[f"{second} × {first}, the same seed"] = analysis.between(first, second, same_seed=True)
-        pairings[f"{second} × {first}, other seeds"] = analysis.between(first, second)
+        pairings[f"{second} × standard, same seed"] = analysis.between(first, second, same_seed=True)
+        pairings[f"{second} × standard, other seeds"] = analysis.between(first, second)
     estimates = [
         Estimate(label, measure, analysis.of_pairs(measure, rows))
         for label, rows in pairings.items()

@@ -78,11 +78,13 @@ def _compared(analysis: Analysis, trained: Sequence[str], between: Sequence[tupl
     ]
     crossed = [
         Estimate(
-            f"{first} × {second}, {seeds}", f"{kind}/pearson", analysis.of_pairs(f"{kind}/pearson", rows)
+            f"{first} × {second.removeprefix(f'{first}, ')}, {seeds}",
+            f"{kind}/pearson",
+            analysis.of_pairs(f"{kind}/pearson", rows),
         )
         for first, second in between
         for seeds, rows in (
-            ("the same seed", analysis.between(first, second, same_seed=True)),
+            ("same seed", analysis.between(first, second, same_seed=True)),
             ("other seeds", analysis.between(first, second)),
         )
         if len(rows)

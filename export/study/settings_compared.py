@@ -1,10 +1,9 @@
 """Which layer, resolution, centring, rank and operator give the most stable features."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from eigenfeatures.eigen.figures import IntervalRow, interval_plot
 from eigenfeatures.eigen.network import build_network
@@ -13,7 +12,7 @@ from eigenfeatures.eigen.study.bootstrap import Interval
 from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS
 from eigenfeatures.export.html import Cell, Table
 from eigenfeatures.export.study.opened import SPARSE, OpenStudy
-from eigenfeatures.export.study.parts import Part, exhibit, in_words
+from eigenfeatures.export.study.parts import Exhibit, Part, exhibit, in_words
 from eigenfeatures.export.study.plan import NULLS, OPERATOR_PLAN
 from eigenfeatures.export.study.subjects import StudyRun, Subject
 from eigenfeatures.export.tables import Columns
@@ -70,7 +69,7 @@ def settings_part(study: OpenStudy) -> Part:
         return Part()
     return Part(
         _sentences(rows),
-        [exhibit("settings_compared", _figure(rows), _table(rows))],
+        _exhibits(rows),
         {"settings": _columns(rows)},
     )
 
@@ -157,18 +156,31 @@ def _rank_sentence(rows: Sequence[_Setting]) -> str:
     return f"Of its leading images two seeds share {shared}."
 
 
-def _figure(rows: Sequence[_Setting]) -> Figure:
-    plotted = [
-        IntervalRow(
-            row.title, f"{row.network}: {_MEASURES[measure]}", interval.estimate, interval.low, interval.high
+def _exhibits(rows: Sequence[_Setting]) -> list[Exhibit]:
+    """Draw a figure a network; the table of all stands below the first."""
+    found: list[Exhibit] = []
+    for network in dict.fromkeys(row.network for row in rows):
+        own = [row for row in rows if row.network == network]
+        states = list(dict.fromkeys(row.state for row in own))
+        groups = [(state, _PEARSON, f"between seeds, {state}") for state in states]
+        groups.append((_TRAINED, _OTHER, f"slices of other samples, {_TRAINED}"))
+        plotted = [
+            IntervalRow(row.label, group, *_ends(row.alike[measure]))
+            for state, measure, group in groups
+            for row in own
+            if row.state == state
+        ]
+        figure = interval_plot(
+            plotted, f"Similarity of u₁ between seeds by setting: {network}", "Pearson correlation"
         )
-        for network in dict.fromkeys(row.network for row in rows)
-        for measure in (_PEARSON, _OTHER, _BEYOND)
-        for row in rows
-        if row.network == network
-        for interval in [row.alike[measure]]
-    ]
-    return interval_plot(plotted, "Similarity between seeds by setting", "Pearson correlation")
+        made = exhibit("settings_compared", figure, None if found else _table(rows))
+        name = f"{made.name}_{network.replace(' ', '_')}"
+        found.append(replace(made, name=name, title=f"{made.title}: {network}"))
+    return found
+
+
+def _ends(interval: Interval) -> tuple[float, float, float]:
+    return interval.estimate, interval.low, interval.high
 
 
 def _table(rows: Sequence[_Setting]) -> Table:
