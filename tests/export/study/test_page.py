@@ -31,7 +31,14 @@ FIGURES = {
         for what in ("seeds_eigenfeatures", "seeds_strongest_channels", "training_curve")
         for network in studies.PRESETS
     ),
-    *("settings_compared", "side_claims", "discrimination", "order", "leakage", "gradient_image"),
+    *(
+        *(f"settings_compared_{name}" for name in ("small", "reduced", "small_by_operator")),
+        "side_claims",
+        "discrimination",
+        "order",
+        "leakage",
+        "gradient_image",
+    ),
 }
 
 
