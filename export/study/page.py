@@ -72,7 +72,7 @@ def write_study(
     sections: list[Section] = [Section("In short", GLOSSARY, points=short)]
     for chapter in talk.track(chapters, "figures", len(chapters)):
         sections.append(
-            Section(chapter.title, " ".join(chapter.findings) or "Nothing was measured for this.")
+            Section(chapter.title, "" if chapter.findings else _NOTHING, points=chapter.findings)
         )
         for part in chapter.parts:
             for name, columns in part.tables.items():

@@ -43,7 +43,7 @@ FIGURES = {
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and the text of each heading and paragraph, of a page."""
+    """Tags with their attributes, and the text of each heading, paragraph and point of a list, of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag in ("h1", "h2", "p"):
+        if tag in ("h1", "h2", "p", "li"):
             self._open = tag
             self.texts.append([tag, ""])
 
@@ -76,13 +76,20 @@ def summary(finished):
     return (finished.folder / "summary.md").read_text(encoding="utf-8")
 
 
-def chapters(page):
-    """Heading of each section to its paragraph; an exhibit may be headed as the chapter that it is in."""
-    found = {}
-    for (tag, title), (_, text) in pairwise(page.texts):
+def sections(page):
+    """Heading of each section to its paragraphs and the points of its list."""
+    found, here = {}, None
+    for tag, text in page.texts:
         if tag == "h2":
-            found.setdefault(title, text)
+            here = found.setdefault(text, ([], []))
+        elif here is not None:
+            here[tag == "li"].append(text)
     return found
+
+
+def chapters(page):
+    """Heading of each section to all that it says."""
+    return {title: " ".join([*paragraphs, *points]) for title, (paragraphs, points) in sections(page).items()}
 
 
 def test_the_page_needs_no_other_file_and_runs_nothing(page):
@@ -185,7 +192,9 @@ def test_the_summary_holds_what_the_page_says(summary, page, finished):
     found = chapters(page)
     for title in CHAPTERS[1:-1]:
         lines = summary.partition(f"## {title}\n")[2].partition("\n## ")[0].splitlines()
-        assert " ".join(line.removeprefix("- ") for line in lines if line.startswith("- ")) == found[title]
+        sentences = [line.removeprefix("- ") for line in lines if line.startswith("- ")]
+        # A point of a list each: as one paragraph nobody would read them.
+        assert sections(page)[title] == ([], sentences)
     assert found["Methods"] in summary
     linked = set(re.findall(r"\]\((figures/[^)]+)\)", summary))
     assert linked == {f"figures/{path.name}" for path in (finished.folder / "figures").iterdir()}
