@@ -106,6 +106,16 @@ def fit_preprocessing(
     return Preprocessing(operator, mean, deviation)
 
 
+def most_typical(samples: SampleSet, mean_gradient: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return for each sample the slice whose mean |∇Y| ``(slices,)`` is nearest to the sample's median."""
+    found = []
+    for label in range(len(samples.classes)):
+        members = np.flatnonzero(samples.label == label)
+        distance = np.abs(mean_gradient[members] - np.median(mean_gradient[members]))
+        found.append(members[np.argmin(distance)])
+    return np.array(found)
+
+
 def sample_statistics(samples: SampleSet, operator: Operator, track: Track = silent) -> SliceStatistics:
     """Compute the statistics of Fig. 3 for every slice, a few slices in memory at a time."""
     starts = range(0, len(samples), _BLOCK)

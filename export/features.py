@@ -22,6 +22,7 @@ from eigenfeatures.eigen.responses import stride_of
 from eigenfeatures.eigen.samples import SampleSet, Specimen
 from eigenfeatures.eigen.stacks import VoxelSize
 from eigenfeatures.export.run_folder import RunFolder
+from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.steps import Talk, fill_slices
 from eigenfeatures.export.tables import read_table
 
@@ -65,14 +66,14 @@ def features_step(folder: RunFolder, samples: SampleSet, model: Model, talk: Tal
 
 def map_voxel_size(folder: RunFolder, samples: SampleSet, model: Model) -> VoxelSize | None:
     """Return the voxel size of the eigenfeature stacks; pooled maps are coarser within the slice."""
-    voxel = voxel_size(folder, samples)
+    voxel = voxel_size(folder.settings, samples)
     stride = 1 if folder.settings.resolution == "dense" else stride_of(model.network, folder.settings.layer)
     return None if voxel is None else replace(voxel, y=voxel.y * stride, x=voxel.x * stride)
 
 
-def voxel_size(folder: RunFolder, samples: SampleSet) -> VoxelSize | None:
+def voxel_size(settings: Settings, samples: SampleSet) -> VoxelSize | None:
     """Return the voxel size that was set, or else what the files say."""
-    edge = folder.settings.voxel_size
+    edge = settings.voxel_size
     return samples.voxel_size if edge is None else VoxelSize(edge, edge, edge)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.figures import Placement
 from eigenfeatures.eigen.model_file import Model
+from eigenfeatures.eigen.preprocessing import most_typical
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.eigen.samples import SampleSet
 from eigenfeatures.eigen.study.grids import grid_of
@@ -92,12 +93,8 @@ class Finished:
 
     @cached_property
     def typical(self) -> NDArray[np.int64]:
-        """For each sample, the slice whose mean |∇Y| is nearest to the sample's median."""
-        gradient = numbers(self.table["mean_gradient"])
-        parts = [slice(*ends) for ends in zip(self.boundaries, self.boundaries[1:], strict=False)]
-        return np.array(
-            [part.start + np.argmin(np.abs(gradient[part] - np.median(gradient[part]))) for part in parts]
-        )
+        """A typical slice of each sample."""
+        return most_typical(self.samples, numbers(self.table["mean_gradient"]))
 
     @cached_property
     def strongest_sample(self) -> int:
@@ -144,7 +141,7 @@ class Finished:
     @property
     def voxel(self) -> tuple[float, float, float] | None:
         """Depth, height and width of a voxel in micrometres."""
-        size = voxel_size(self.folder, self.samples)
+        size = voxel_size(self.folder.settings, self.samples)
         return None if size is None else (size.z, size.y, size.x)
 
     @property

@@ -84,7 +84,7 @@ def seed_panel(
     limits = _median_limits([image for images in scaled.values() for image in images])
     drawn = []
     for column, (run, images) in zip(axes[:, 1:].T, scaled.items(), strict=True):
-        title_panel(column[0], fill(short_name(run), _LINE // (1 + len(columns))))
+        title_panel(column[0], fill(short_name(run, 40), _LINE // (1 + len(columns))))
         for panel, image in zip(column, images, strict=True):
             drawn.append(show_image(panel, image, limits, "cividis", shape, pixel_size, placement))
     label = "maps of all runs, each at unit root mean square, on one scale"

@@ -1,7 +1,5 @@
 """The paper's first claim, within each run: u₁ agrees with the strongest channel, and is clearer."""
 
-from dataclasses import replace
-
 from eigenfeatures.eigen.figures import interval_plot
 from eigenfeatures.eigen.study.analysis import Analysis
 from eigenfeatures.eigen.study.chunks import KINDS, SCALES
@@ -16,6 +14,7 @@ from eigenfeatures.export.study.parts import (
     in_words,
     interval_rows,
     p_in_words,
+    run_estimates,
 )
 from eigenfeatures.export.study.stability import MEASURE_NAMES, SYMBOLS
 
@@ -26,19 +25,10 @@ def agreement_part(study: OpenStudy) -> Part:
     """Measure u₁ against α in each run, and how clear both are."""
     if not study.core:
         return Part()
-    analysis = study.core_analysis()
-    agreement = [
-        Estimate(group, f"agreement/{measure}", analysis.of_runs(f"agreement/{measure}", group))
-        for group in analysis.groups
-        for measure in MEASURES
-    ]
+    analysis = study.core_analysis
     shown = (*KINDS, *(f"image{scale}" for scale in SCALES))
-    clarity = [
-        Estimate(group, f"{kind}/{measure}", analysis.of_runs(f"{kind}/{measure}", group))
-        for group in analysis.groups
-        for measure in _CLARITY
-        for kind in shown
-    ]
+    agreement = run_estimates(analysis, [f"agreement/{measure}" for measure in MEASURES])
+    clarity = run_estimates(analysis, [f"{kind}/{measure}" for measure in _CLARITY for kind in shown])
     labels = {f"agreement/{measure}": MEASURE_NAMES[measure] for measure in MEASURES}
     figure = interval_plot(
         interval_rows(agreement, labels), "u₁ against α of the same slice and run", "similarity"
@@ -90,10 +80,9 @@ def _clarity_exhibits(clarity: list[Estimate]) -> list[Exhibit]:
     for measure, name in _CLARITY.items():
         labels = {f"{kind}/{measure}": SYMBOLS[kind] for kind in KINDS}
         labels |= {
-            f"image{scale}/{measure}": f"|∇Y| smoothed by {scale}" if scale else "|∇Y|" for scale in SCALES
+            f"image{scale}/{measure}": f"|∇Y| blurred by {scale}" if scale else "|∇Y|" for scale in SCALES
         }
         chosen = [estimate for estimate in clarity if estimate.quantity in labels]
         figure = interval_plot(interval_rows(chosen, labels), f"Clarity: {name}", name)
-        made = exhibit("clarity", figure)
-        found.append(replace(made, name=f"clarity_{measure}", title=f"{made.title} {name.capitalize()}"))
+        found.append(exhibit("clarity", figure, of=name))
     return found

@@ -1,7 +1,6 @@
 """How the stability grows with the training, so that a user sees when to stop."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +41,7 @@ def curve_part(study: OpenStudy) -> Part:
             "Pearson correlation between seeds",
             ACCEPTED_ACCURACY,
         )
-        made = exhibit("training_curve", figure)
-        exhibits.append(replace(made, name=f"training_curve_{name}", title=f"{made.title}: {name}"))
+        exhibits.append(exhibit("training_curve", figure, of=name))
         findings.append(
             _levels_off(name, iterations, np.array([value[0] for value in curves[SYMBOLS["u1"]]]))
         )

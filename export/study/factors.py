@@ -11,6 +11,7 @@ from eigenfeatures.export.study.parts import (
     exhibit,
     in_words,
     interval_rows,
+    pair_estimates,
 )
 from eigenfeatures.export.study.plan import CLAIMS, SPLITS, Group
 from eigenfeatures.export.tables import Columns
@@ -34,12 +35,7 @@ def claims_part(study: OpenStudy) -> Part:
     for first, second in between:
         pairings[f"{second} × standard, same seed"] = analysis.between(first, second, same_seed=True)
         pairings[f"{second} × standard, other seeds"] = analysis.between(first, second)
-    estimates = [
-        Estimate(label, measure, analysis.of_pairs(measure, rows))
-        for label, rows in pairings.items()
-        if len(rows)
-        for measure in _MEASURES
-    ]
+    estimates = pair_estimates(analysis, pairings, _MEASURES)
     if not estimates:
         return Part([f"Side claims ({reference.preset}): too few trainings learned the task."])
     figure = interval_plot(interval_rows(estimates, _MEASURES), "Factors of the training", "correlation")
@@ -75,8 +71,7 @@ def _sentences(preset: str, estimates: list[Estimate]) -> list[str]:
 
 def _missing(study: OpenStudy, groups: tuple[Group, ...]) -> list[str]:
     return [
-        f"{group.label}: {len(study.accepted(group))} of {len(group.runs)} runs reached the accuracy that"
-        " counts."
+        f"{group.label}: {len(study.accepted(group))} of {len(group.runs)} trainings learned the task."
         for group in groups
         if len(study.accepted(group)) < len(group.runs)
     ]

@@ -15,24 +15,22 @@ from eigenfeatures.export.study.parts import (
     estimate_columns,
     in_words,
     interval_rows,
+    run_estimates,
 )
 from eigenfeatures.export.study.stability import SYMBOLS
 
-_IMAGES = {"image": "all blurs together", **{f"image{scale}": f"blurred by {scale}" for scale in SCALES}}
-_IMAGES["image0"] = "as it is"
+_IMAGES = {
+    "image": "all blurs together",
+    **{f"image{scale}": f"blurred by {scale} pixels" if scale else "as it is" for scale in SCALES},
+}
 
 
 def image_part(study: OpenStudy) -> Part:
     """Correlate u₁ and α of every core run with |∇Y|, blurred and not."""
     if not study.core:
         return Part()
-    analysis = study.core_analysis()
-    estimates = [
-        Estimate(group, f"{kind}/{image}", analysis.of_runs(f"{kind}/{image}", group))
-        for group in analysis.groups
-        for kind in KINDS
-        for image in _IMAGES
-    ]
+    analysis = study.core_analysis
+    estimates = run_estimates(analysis, [f"{kind}/{image}" for kind in KINDS for image in _IMAGES])
     findings = [_sentence(analysis, group) for group in analysis.groups]
     return Part(findings, [_exhibit(estimates)], {"gradient_image": estimate_columns(estimates)})
 
@@ -41,8 +39,8 @@ def _sentence(analysis: Analysis, group: str) -> str:
     best = analysis.of_runs(f"u1/{best_image(analysis, group)}", group)
     together = analysis.of_runs("u1/image", group)
     words = (
-        f"{group}: the blurred |∇Y| that is nearest to u₁ ({_IMAGES[best_image(analysis, group)]} pixels)"
-        f" correlates with it by {in_words(best)}, the best sum of all blurs by {in_words(together)}"
+        f"{group}: the |∇Y| that is nearest to u₁ ({_IMAGES[best_image(analysis, group)]}) correlates"
+        f" with it by {in_words(best)}, the best sum of all blurs by {in_words(together)}"
     )
     rows = analysis.within(group)
     if len(rows):

@@ -14,6 +14,8 @@ from eigenfeatures.export.study.parts import (
     estimate_columns,
     in_words,
     interval_rows,
+    pair_estimates,
+    run_estimates,
 )
 from eigenfeatures.export.study.plan import NULLS
 from eigenfeatures.export.study.stability import SYMBOLS
@@ -44,7 +46,7 @@ def nulls_part(study: OpenStudy) -> Part:
         subjects[name] = [run.trained for run in runs]
         subjects[_null(name, _UNTRAINED)] = [study.untrained[run.name] for run in runs]
     for group in groups:
-        runs = [run for run in study.runs_of(group) if run.accuracy is not None]
+        runs = [run for run in study.runs_of(group) if run.ended]
         subjects[_null(study.plan.reference.name, _SHUFFLED)] = [run.trained for run in runs]
     subjects = {name: members for name, members in subjects.items() if members}
     between = [
@@ -63,33 +65,20 @@ def _nulls(name: str) -> tuple[str, str]:
 
 
 def _compared(analysis: Analysis, trained: Sequence[str], between: Sequence[tuple[str, str]]) -> Part:
-    stability = [
-        Estimate(group, f"{kind}/{measure}", analysis.of_pairs(f"{kind}/{measure}", rows))
-        for group in analysis.groups
-        for rows in [analysis.within(group)]
-        if len(rows)
-        for measure in ("pearson", "beyond_image", "other_sample")
-        for kind in KINDS
+    measures = [
+        f"{kind}/{measure}" for measure in ("pearson", "beyond_image", "other_sample") for kind in KINDS
     ]
-    closeness = [
-        Estimate(group, f"{kind}/image", analysis.of_runs(f"{kind}/image", group))
-        for group in analysis.groups
-        for kind in KINDS
-    ]
-    crossed = [
-        Estimate(
-            f"{first} × {second.removeprefix(f'{first}, ')}, {seeds}",
-            f"{kind}/pearson",
-            analysis.of_pairs(f"{kind}/pearson", rows),
+    seeds = {group: analysis.within(group) for group in analysis.groups}
+    stability = pair_estimates(analysis, seeds, measures)
+    closeness = run_estimates(analysis, [f"{kind}/image" for kind in KINDS])
+    pairings = {
+        f"{first} × {second.removeprefix(f'{first}, ')}, {title}": analysis.between(
+            first, second, same_seed=same
         )
         for first, second in between
-        for seeds, rows in (
-            ("same seed", analysis.between(first, second, same_seed=True)),
-            ("other seeds", analysis.between(first, second)),
-        )
-        if len(rows)
-        for kind in KINDS
-    ]
+        for title, same in (("same seed", True), ("other seeds", False))
+    }
+    crossed = pair_estimates(analysis, pairings, [f"{kind}/pearson" for kind in KINDS])
     judged = [name for name in trained if len(analysis.within(name))]
     return Part(
         [sentence for name in judged for sentence in _sentences(analysis, name)],

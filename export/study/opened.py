@@ -109,8 +109,9 @@ class OpenStudy:
         measured = self.passes.compare(name, subjects, pairs, every=every, **view)
         return Analysis(measured, positions, self.blocks, tuple(subject.seed for subject in subjects))
 
+    @cached_property
     def core_analysis(self) -> Analysis:
-        """Compare all accepted runs of the core on every slice."""
+        """All accepted runs of the core, compared on every slice."""
         return self.compare("core", {name: [run.trained for run in runs] for name, runs in self.core.items()})
 
 

@@ -78,7 +78,7 @@ def _activations(study: OpenStudy) -> dict[str, NDArray[np.float64]]:
     found = {}
     for layer in dict.fromkeys((_EARLIER_LAYER, study.passes.view.layer)):
         if layer == study.passes.view.layer:
-            analysis = study.core_analysis()
+            analysis = study.core_analysis
         else:
             # Every run a group of its own: their activation is asked for, not how alike they are.
             alone = {run.name: [run.trained] for runs in study.core.values() for run in runs}

@@ -71,9 +71,7 @@ def write_study(
     short = [answer for chapter in chapters for answer in chapter.answers]
     sections: list[Section] = [Section("In short", GLOSSARY, points=short)]
     for chapter in talk.track(chapters, "figures", len(chapters)):
-        sections.append(
-            Section(chapter.title, "" if chapter.findings else _NOTHING, points=chapter.findings)
-        )
+        sections.append(Section(chapter.title, "" if chapter.findings else _NOTHING, points=chapter.findings))
         for part in chapter.parts:
             for name, columns in part.tables.items():
                 write_table(folder.tables / f"{name}.csv", columns)

@@ -1,13 +1,16 @@
 """What each question of a study contributes to its page, its summary and its tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures import STUDY_CAPTIONS
 from eigenfeatures.eigen.figures.intervals import IntervalRow
+from eigenfeatures.eigen.study.analysis import Analysis
 from eigenfeatures.eigen.study.bootstrap import Interval
 from eigenfeatures.export.html import Table
 from eigenfeatures.export.tables import Columns
@@ -36,10 +39,14 @@ class Exhibit:
     table: Table | None = None
 
 
-def exhibit(name: str, figure: Figure | None = None, table: Table | None = None) -> Exhibit:
-    """Make an exhibit whose heading and text are in `STUDY_CAPTIONS`."""
+def exhibit(
+    name: str, figure: Figure | None = None, table: Table | None = None, of: str | None = None
+) -> Exhibit:
+    """Make an exhibit whose heading and text are in `STUDY_CAPTIONS`; `of` tells several apart."""
     caption = STUDY_CAPTIONS[name]
-    return Exhibit(name, caption.title, caption.text, figure, table)
+    if of is None:
+        return Exhibit(name, caption.title, caption.text, figure, table)
+    return Exhibit(f"{name}_{of.replace(' ', '_')}", f"{caption.title} – {of}", caption.text, figure, table)
 
 
 @dataclass(frozen=True)
@@ -83,12 +90,37 @@ class Part:
     answer: str | None = None
 
 
+def run_estimates(analysis: Analysis, quantities: Iterable[str]) -> list[Estimate]:
+    """Estimate quantities over the runs of every group."""
+    return [
+        Estimate(group, quantity, analysis.of_runs(quantity, group))
+        for group, quantity in product(analysis.groups, quantities)
+    ]
+
+
+def pair_estimates(
+    analysis: Analysis, pairings: Mapping[str, NDArray[np.int64]], quantities: Iterable[str]
+) -> list[Estimate]:
+    """Estimate quantities over the rows of pairs of runs under every label that has any."""
+    labels = [label for label, rows in pairings.items() if len(rows)]
+    return [
+        Estimate(label, quantity, analysis.of_pairs(quantity, pairings[label]))
+        for label, quantity in product(labels, quantities)
+    ]
+
+
 def estimate_columns(estimates: Sequence[Estimate]) -> Columns:
     """Return estimates as the columns of a table, a row each."""
-    intervals = [estimate.interval for estimate in estimates]
     return {
         "group": [estimate.group for estimate in estimates],
         "quantity": [estimate.quantity for estimate in estimates],
+        **interval_columns([estimate.interval for estimate in estimates]),
+    }
+
+
+def interval_columns(intervals: Sequence[Interval]) -> Columns:
+    """Return intervals as columns, a row each."""
+    return {
         "mean": [interval.estimate for interval in intervals],
         "low": [interval.low for interval in intervals],
         "high": [interval.high for interval in intervals],

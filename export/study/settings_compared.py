@@ -1,7 +1,7 @@
 """Which layer, resolution, centring, rank and operator give the most stable features."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from eigenfeatures.eigen.study.bootstrap import Interval
 from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS
 from eigenfeatures.export.html import Cell, Table
 from eigenfeatures.export.study.opened import SPARSE, OpenStudy
-from eigenfeatures.export.study.parts import Exhibit, Part, exhibit, in_words
+from eigenfeatures.export.study.parts import Exhibit, Part, exhibit, in_words, interval_columns
 from eigenfeatures.export.study.plan import NULLS, OPERATOR_PLAN
 from eigenfeatures.export.study.subjects import StudyRun, Subject
 from eigenfeatures.export.tables import Columns
@@ -173,9 +173,7 @@ def _exhibits(rows: Sequence[_Setting]) -> list[Exhibit]:
         figure = interval_plot(
             plotted, f"Similarity of u₁ between seeds by setting: {network}", "Pearson correlation"
         )
-        made = exhibit("settings_compared", figure, None if found else _table(rows))
-        name = f"{made.name}_{network.replace(' ', '_')}"
-        found.append(replace(made, name=name, title=f"{made.title}: {network}"))
+        found.append(exhibit("settings_compared", figure, None if found else _table(rows), network))
     return found
 
 
@@ -197,8 +195,5 @@ def _columns(rows: Sequence[_Setting]) -> Columns:
         "setting": [row.label for row, _ in cells],
         "state": [row.state for row, _ in cells],
         "quantity": [name for _, name in cells],
-        "mean": [row.alike[name].estimate for row, name in cells],
-        "low": [row.alike[name].low for row, name in cells],
-        "high": [row.alike[name].high for row, name in cells],
-        "runs": [row.alike[name].runs for row, name in cells],
+        **interval_columns([row.alike[name] for row, name in cells]),
     }

@@ -26,6 +26,7 @@ from eigenfeatures.export.study.parts import (
     interval_rows,
     level_in_words,
     p_in_words,
+    pair_estimates,
 )
 from eigenfeatures.export.tables import Columns
 
@@ -47,17 +48,13 @@ _UNTESTED = (_HELD_OUT, "other_sample")
 
 def stability_part(study: OpenStudy) -> Part:
     """Compare the accepted core runs within and between networks."""
-    analysis = study.core_analysis() if study.core else None
+    analysis = study.core_analysis if study.core else None
     pairings = _pairings(analysis) if analysis else {}
     if analysis is None or not pairings:
         return Part(answer="Fewer than two trainings learned the task, so that there is no pair to compare.")
     estimates = _estimates(study, analysis, pairings)
-    angles = [
-        Estimate(label, f"{what}{rank}", analysis.of_pairs(f"{what}{rank}", rows))
-        for label, rows in pairings.items()
-        for what in ("angle", "overlap")
-        for rank in SUBSPACE_RANKS
-    ]
+    spans = [f"{what}{rank}" for what in ("angle", "overlap") for rank in SUBSPACE_RANKS]
+    angles = pair_estimates(analysis, pairings, spans)
     tests = {
         (label, measure): analysis.paired_pairs(f"u1/{measure}", f"alpha/{measure}", rows)
         for label, rows in pairings.items()
@@ -88,15 +85,17 @@ def stability_part(study: OpenStudy) -> Part:
 def _estimates(
     study: OpenStudy, analysis: Analysis, pairings: Mapping[str, NDArray[np.int64]]
 ) -> list[Estimate]:
-    held_out = study.split == VALIDATION
-    found = []
-    for label, rows in pairings.items():
-        for kind in KINDS:
-            for measure in MEASURE_NAMES:
-                name = f"{kind}/{measure}"
-                source, slices = (f"{kind}/pearson", held_out) if measure == _HELD_OUT else (name, None)
-                found.append(Estimate(label, name, analysis.of_pairs(source, rows, slices)))
-    return found
+    measures = [f"{kind}/{measure}" for kind in KINDS for measure in MEASURE_NAMES if measure != _HELD_OUT]
+    held_out = [
+        Estimate(
+            label,
+            f"{kind}/{_HELD_OUT}",
+            analysis.of_pairs(f"{kind}/pearson", rows, study.split == VALIDATION),
+        )
+        for label, rows in pairings.items()
+        for kind in KINDS
+    ]
+    return [*pair_estimates(analysis, pairings, measures), *held_out]
 
 
 def _pairings(analysis: Analysis) -> dict[str, NDArray[np.int64]]:
@@ -135,8 +134,8 @@ def _borne_out(means: Iterable[float]) -> str:
 def _against_alpha(tests: Mapping[str, Paired]) -> str:
     """Sort the pairings by what is shown of u₁ against α, with Holm's correction for their number."""
     accepted = _holm({label: test.p for label, test in tests.items() if test.difference.runs})
-    ahead = [label for label in accepted if tests[label].difference.estimate > 0]
-    behind = [label for label in accepted if tests[label].difference.estimate < 0]
+    ahead = [label for label in tests if label in accepted and tests[label].difference.estimate > 0]
+    behind = [label for label in tests if label in accepted and tests[label].difference.estimate < 0]
     undecided = [label for label in tests if label not in accepted]
     words = [
         f"{what} in {', '.join(labels)}"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +73,16 @@ class StudyRun:
     accuracy: float | None
 
     @property
+    def ended(self) -> bool:
+        """Whether its training came to an end; it may have diverged."""
+        return self.accuracy is not None
+
+    @property
     def accepted(self) -> bool:
         """Whether it counts in figures of similarity."""
         return self.accuracy is not None and self.accuracy >= ACCEPTED_ACCURACY
 
-    @property
+    @cached_property
     def trained(self) -> Subject:
         """The network as it is after the training."""
         return Subject(self.name, self.settings.seed, sha256(self.path / "model.safetensors"), self._load)
