@@ -21,7 +21,10 @@ from eigenfeatures.export.study.stability import SYMBOLS
 
 _IMAGES = {
     "image": "all blurs together",
-    **{f"image{scale}": f"blurred by {scale} pixels" if scale else "as it is" for scale in SCALES},
+    **{
+        f"image{scale}": f"blurred by {scale} pixel{'s' * (scale > 1)}" if scale else "as it is"
+        for scale in SCALES
+    },
 }
 
 
