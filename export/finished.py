@@ -152,9 +152,14 @@ class Finished:
     @property
     def placement(self) -> Placement:
         """Where the pixels of the maps lie in the slice."""
-        settings, network = self.folder.settings, self.model.network
-        grid = grid_of(network, settings.layer, network.size)
-        return Placement(grid.offset, grid.stride if settings.resolution == "pooled" else 1.0)
+        settings = self.folder.settings
+        return self.placement_at(settings.layer, settings.resolution)
+
+    def placement_at(self, layer: str, resolution: str) -> Placement:
+        """Return where the pixels of a layer's maps lie in the slice."""
+        network = self.model.network
+        grid = grid_of(network, layer, network.size)
+        return Placement(grid.offset, grid.stride if resolution == "pooled" else 1.0)
 
     def cuts_as(self, other: "Finished") -> bool:
         """Tell whether another run has the same slices under the same numbers."""

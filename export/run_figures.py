@@ -74,11 +74,14 @@ def _grid(
     quantity: str,
 ) -> Figure:
     images = [getattr(answer, attribute) for answer in answers]
-    columns = {"|∇Y|": list(run.gradients), _column(quantity, run, other): images}
+    own = _column(quantity, run, other)
+    columns, placements = {"|∇Y|": list(run.gradients), own: images}, {own: run.placement}
     if other is not None and compared is not None:
-        columns[_column(quantity, other, run)] = [getattr(answer, attribute) for answer in compared]
+        theirs = _column(quantity, other, run)
+        columns[theirs] = [getattr(answer, attribute) for answer in compared]
+        placements[theirs] = other.placement
     title = f"{title} at {run.folder.settings.layer}"
-    return sample_grid(columns, run.samples.classes, title, run.pixel)
+    return sample_grid(columns, run.samples.classes, title, run.pixel, placements)
 
 
 def _column(quantity: str, run: Finished, other: Finished | None) -> str:
@@ -144,4 +147,5 @@ def _montage(run: Finished) -> Figure:
 def _by_layer(run: Finished) -> Figure:
     maps = run.maps(int(run.typical[run.strongest_sample]), _FIG9_LAYERS, "pooled")
     strongest = {layer: channels[strongest_channel(channels).index] for layer, channels in maps.items()}
-    return gradient_and_channels(run.gradients[run.strongest_sample], strongest, run.pixel)
+    placements = {layer: run.placement_at(layer, "pooled") for layer in strongest}
+    return gradient_and_channels(run.gradients[run.strongest_sample], strongest, run.pixel, placements)

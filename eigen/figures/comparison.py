@@ -36,6 +36,7 @@ def sample_grid(
     names: Sequence[str],
     title: str,
     pixel_size: PixelSize | None = None,
+    placements: Mapping[str, Placement] | None = None,
 ) -> Figure:
     """Draw a row per sample: |∇Y|, then its α channel or eigenfeature (Fig. 11 and 13).
 
@@ -50,6 +51,8 @@ def sample_grid(
         Of the figure.
     pixel_size
         Height and width of a pixel of the slice in micrometres.
+    placements
+        Title of a column to where the pixels of its maps lie in the slice; see `show_image`.
 
     Returns
     -------
@@ -62,9 +65,10 @@ def sample_grid(
         label = fill(column_title, _LINE)
         limits = intensity_limits(images, include_zero=True)
         colours = "cividis" if index else "gray"
+        placement = (placements or {}).get(column_title)
         drawn = []
         for panel, image in zip(axes[:, index], images, strict=True):
-            drawn.append(show_image(panel, image, limits, colours, slice_shape, pixel_size))
+            drawn.append(show_image(panel, image, limits, colours, slice_shape, pixel_size, placement))
             add_scale_bar(panel, pixel_size)
         title_panel(axes[0, index], label)
         add_colour_bar(figure, drawn, label)

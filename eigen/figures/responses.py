@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures.panels import (
     PixelSize,
+    Placement,
     add_colour_bar,
     add_scale_bar,
     intensity_limits,
@@ -76,7 +77,10 @@ def _mosaic(maps: NDArray[np.float32], rows: int, columns: int, gap: int) -> NDA
 
 
 def gradient_and_channels(
-    gradient: NDArray[Any], maps: Mapping[str, NDArray[Any]], pixel_size: PixelSize | None = None
+    gradient: NDArray[Any],
+    maps: Mapping[str, NDArray[Any]],
+    pixel_size: PixelSize | None = None,
+    placements: Mapping[str, Placement] | None = None,
 ) -> Figure:
     """Draw |∇Y| of one slice beside the strongest channel of several layers (Fig. 9).
 
@@ -88,6 +92,8 @@ def gradient_and_channels(
         Layer name to its α channel ``(h, w)``, pooled or not.
     pixel_size
         Height and width of a pixel of the slice in micrometres.
+    placements
+        Layer name to where the pixels of its map lie in the slice; see `show_image`.
 
     Returns
     -------
@@ -97,9 +103,13 @@ def gradient_and_channels(
     title = "|∇Y| (left) and the strongest channel α of each layer (right)"
     figure, axes = panel_figure(title, len(maps), 2, gradient.shape, pixel_size, margin=1.0)
     for (left, right), (layer, image) in zip(axes, maps.items(), strict=True):
-        for panel, values, name in ((left, gradient, "|∇Y|"), (right, image, f"α channel at {layer}")):
+        placement = (placements or {}).get(layer)
+        for panel, values, name, placed in (
+            (left, gradient, "|∇Y|", None),
+            (right, image, f"α channel at {layer}", placement),
+        ):
             limits = intensity_limits([values], include_zero=True)
-            drawn = show_image(panel, values, limits, "gray", gradient.shape, pixel_size)
+            drawn = show_image(panel, values, limits, "gray", gradient.shape, pixel_size, placed)
             title_panel(panel, name)
             add_scale_bar(panel, pixel_size)
             add_colour_bar(figure, [drawn], "activation" if panel is right else "|∇Y|", "right")

@@ -1,4 +1,4 @@
-"""How long the trainings of a study will take, before they start."""
+"""How long a study will take, before it starts."""
 
 import time
 from collections import defaultdict
@@ -12,29 +12,32 @@ from eigenfeatures.eigen.device import choose_device
 from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.preprocessing import Preprocessing, operator_named
 from eigenfeatures.eigen.progress import Item
-from eigenfeatures.eigen.samples import open_samples
+from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.eigen.split import TRAIN, VALIDATION, split_slices
 from eigenfeatures.eigen.training import VALIDATION_INTERVAL, train
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.steps import Talk
-from eigenfeatures.export.study.plan import CORE
+from eigenfeatures.export.study.comparison_time import comparison_minutes
+from eigenfeatures.export.study.plan import CORE, StudyPlan
 
 _TIMED_ITERATIONS = 3
 
 
 def announce_time(
-    samples: Path, runs: Mapping[str, Settings], plan_of: Mapping[str, str], talk: Talk
+    samples: Path, settings: Settings, plan: StudyPlan, left: Mapping[str, Settings], talk: Talk
 ) -> None:
-    """Time a few iterations of each kind of training, and say how long all of each plan will take.
+    """Say how long each plan will take, by a few iterations and a look at a few slices.
 
     Parameters
     ----------
     samples
         The folder of stacks.
-    runs
+    settings
+        What all runs share.
+    plan
+        The study.
+    left
         The trainings that are still to be done.
-    plan_of
-        Name of a run to its plan.
     talk
         Says it.
 
@@ -43,19 +46,34 @@ def announce_time(
     InputError
         Where the stacks can't be read, or a training does not fit them.
     """
+    with open_samples(samples, size=settings.size, regions=settings.regions) as stacks:
+        training = _training_minutes(stacks, plan, left)
+        comparing = comparison_minutes(stacks, settings, plan)
+    again = ", save what an earlier start has measured" if len(left) < len(plan.runs()) else ""
+    for name in dict.fromkeys((*training, *comparing)):
+        what = "the core" if name == CORE else f"the plan '{name}'"
+        parts = {"training": training.get(name, 0.0), "comparing": comparing.get(name, 0.0)}
+        words = " and ".join(f"{part} about {_in_words(minutes)}" for part, minutes in parts.items())
+        talk.say(f"{what}: {words} minutes, one run at a time{again}")
+
+
+def _in_words(minutes: float) -> str:
+    return f"{max(minutes, 0.1):.1f}" if 0 < minutes < 10 else f"{minutes:.0f}"
+
+
+def _training_minutes(samples: SampleSet, plan: StudyPlan, left: Mapping[str, Settings]) -> dict[str, float]:
     known: dict[tuple[str, int], float] = {}
     minutes: dict[str, float] = defaultdict(float)
-    for name, settings in runs.items():
+    plan_of = plan.plan_of()
+    for name, settings in left.items():
         kind = settings.preset, settings.plan.batch_size
         if kind not in known:
             known[kind] = _minutes(samples, settings)
         minutes[plan_of[name]] += known[kind]
-    for plan, total in minutes.items():
-        what = "the core" if plan == CORE else f"the plan '{plan}'"
-        talk.say(f"training {what} will take about {max(total, 0.1):.1f} minutes, one run at a time")
+    return minutes
 
 
-def _minutes(samples: Path, settings: Settings) -> float:
+def _minutes(samples: SampleSet, settings: Settings) -> float:
     """Return how long a training takes: the later of a few iterations, the first of which warms up."""
     times: list[float] = []
 
@@ -64,21 +82,20 @@ def _minutes(samples: Path, settings: Settings) -> float:
             times.append(time.perf_counter())
             yield item
 
-    with open_samples(samples, size=settings.size, regions=settings.regions) as stacks:
-        split = split_slices(stacks, settings.split, settings.seed)
-        network = build_network(settings.preset, len(stacks.classes), stacks.size)
-        network.check_layer(settings.layer)
-        train(
-            network,
-            stacks,
-            Preprocessing(operator_named(settings.operator)),
-            np.flatnonzero(split == TRAIN),
-            np.flatnonzero(split == VALIDATION),
-            # Steps too small to diverge: that is for the training itself to find.
-            replace(settings.plan, iterations=_TIMED_ITERATIONS, early_stop=None, learning_rate=1e-9),
-            device=choose_device(settings.device),
-            track=timed,
-        )
+    split = split_slices(samples, settings.split, settings.seed)
+    network = build_network(settings.preset, len(samples.classes), samples.size)
+    network.check_layer(settings.layer)
+    train(
+        network,
+        samples,
+        Preprocessing(operator_named(settings.operator)),
+        np.flatnonzero(split == TRAIN),
+        np.flatnonzero(split == VALIDATION),
+        # Steps too small to diverge: that is for the training itself to find.
+        replace(settings.plan, iterations=_TIMED_ITERATIONS, early_stop=None, learning_rate=1e-9),
+        device=choose_device(settings.device),
+        track=timed,
+    )
     iteration, last = np.diff([*times[-2:], time.perf_counter()])  # the last one also validates
     validations = settings.iterations / VALIDATION_INTERVAL
     return float(settings.iterations * iteration + validations * max(0.0, last - iteration)) / 60

@@ -1,7 +1,7 @@
 """Which layer, resolution, centring, rank and operator give the most stable features."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from eigenfeatures.eigen.figures import IntervalRow, interval_plot
 from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.study.analysis import Analysis
 from eigenfeatures.eigen.study.bootstrap import Interval
+from eigenfeatures.eigen.study.seed_pairs import SeedPairs, compare_seed_pairs, seed_pairs
+from eigenfeatures.eigen.study.significance import significant
 from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS
 from eigenfeatures.export.html import Cell, Table
 from eigenfeatures.export.study.opened import SPARSE, OpenStudy
@@ -41,12 +43,15 @@ class _Setting:
         Which runs, what is looked at, and ``trained`` or ``untrained``.
     alike : dict
         Name of a measure to its mean over pairs of runs.
+    distinct : SeedPairs
+        What two seeds share on a slice beyond what any two slices share, such as a frame of padding.
     """
 
     network: str
     label: str
     state: str
     alike: dict[str, Interval]
+    distinct: SeedPairs
 
     @property
     def title(self) -> str:
@@ -98,9 +103,8 @@ def _rows(analysis: Analysis, network: str, label: str) -> Iterator[_Setting]:
     for state in analysis.groups:
         pairs = analysis.within(state)
         if len(pairs):
-            yield _Setting(
-                network, label, state, {name: analysis.of_pairs(name, pairs) for name in _MEASURES}
-            )
+            alike = {name: analysis.of_pairs(name, pairs) for name in _MEASURES}
+            yield _Setting(network, label, state, alike, seed_pairs(analysis, state, _PEARSON, _OTHER))
 
 
 def _operators(study: OpenStudy) -> list[_Setting]:
@@ -116,7 +120,13 @@ def _operators(study: OpenStudy) -> list[_Setting]:
     nothing = Interval(np.nan, np.nan, np.nan, 0, np.nan, np.nan)
     network = f"{study.plan.reference.preset} by operator"
     return [
-        _Setting(network, f"{row.state} gradient", _TRAINED, {**row.alike, _BEYOND: nothing})
+        replace(
+            row,
+            network=network,
+            label=f"{row.state} gradient",
+            state=_TRAINED,
+            alike={**row.alike, _BEYOND: nothing},
+        )
         for row in _rows(analysis, "", "")
     ]
 
@@ -127,11 +137,7 @@ def _sentences(rows: Sequence[_Setting]) -> list[str]:
     for network in dict.fromkeys(row.network for row in rows):
         own = [row for row in rows if row.network == network and row.state == _TRAINED]
         best = max(own, key=_distinct)
-        others = [
-            row.label
-            for row in own
-            if row is not best and row.alike[_PEARSON].high >= best.alike[_PEARSON].low
-        ]
+        others = _not_told_from(best, own)
         sentence = (
             f"{network}: u₁ is the most stable at {best.label}, by how much more two seeds agree on a slice"
             f" ({in_words(best.alike[_PEARSON])}) than on slices of different samples"
@@ -143,8 +149,16 @@ def _sentences(rows: Sequence[_Setting]) -> list[str]:
 
 
 def _distinct(row: _Setting) -> float:
-    """Return what two seeds share on a slice beyond what any two slices share, such as a frame of padding."""
     return float(np.nan_to_num(row.alike[_PEARSON].estimate - row.alike[_OTHER].estimate, nan=-2.0))
+
+
+def _not_told_from(best: _Setting, settings: Sequence[_Setting]) -> list[str]:
+    """Name the settings of which it isn't shown that the same seeds share less, on the same slices."""
+    tests = {
+        row.label: compare_seed_pairs(best.distinct, row.distinct) for row in settings if row is not best
+    }
+    shown = significant(tests)
+    return [label for label in tests if label not in shown]
 
 
 def _rank_sentence(rows: Sequence[_Setting]) -> str:

@@ -12,6 +12,7 @@ from eigenfeatures.eigen.split import VALIDATION
 from eigenfeatures.eigen.study.analysis import Analysis
 from eigenfeatures.eigen.study.bootstrap import Paired
 from eigenfeatures.eigen.study.chunks import KINDS
+from eigenfeatures.eigen.study.significance import significant
 from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS
 from eigenfeatures.export.html import Cell, Table
 from eigenfeatures.export.study.observations import pair_columns, run_columns
@@ -133,7 +134,7 @@ def _borne_out(means: Iterable[float]) -> str:
 
 def _against_alpha(tests: Mapping[str, Paired]) -> str:
     """Sort the pairings by what is shown of u₁ against α, with Holm's correction for their number."""
-    accepted = _holm({label: test.p for label, test in tests.items() if test.difference.runs})
+    accepted = significant(tests)
     ahead = [label for label in tests if label in accepted and tests[label].difference.estimate > 0]
     behind = [label for label in tests if label in accepted and tests[label].difference.estimate < 0]
     undecided = [label for label in tests if label not in accepted]
@@ -148,16 +149,6 @@ def _against_alpha(tests: Mapping[str, Paired]) -> str:
     ]
     corrected = f", corrected for {len(tests)} comparisons" if len(tests) > 1 else ""
     return f"u₁ is {'; '.join(words)} (at 5 %{corrected})."
-
-
-def _holm(p_values: Mapping[str, float]) -> set[str]:
-    """Return what is significant at 5 % by Holm's step-down procedure."""
-    accepted: set[str] = set()
-    for number, label in enumerate(sorted(p_values, key=p_values.__getitem__)):
-        if not p_values[label] <= 0.05 / (len(p_values) - number):
-            break
-        accepted.add(label)
-    return accepted
 
 
 def _sentence(analysis: Analysis, label: str, rows: NDArray[np.int64], test: Paired) -> str:

@@ -105,7 +105,7 @@ def run_study(
         inputs = hash_inputs(opened, talk.track)
     left = unfinished(folder.runs, plan.runs(), inputs)
     talk.say(f"{len(left)} of {len(plan.runs())} trainings are to be done")
-    announce_time(samples, left, plan.plan_of(), talk)
+    announce_time(samples, settings, plan, left, talk)
     _write_record(folder, samples, settings, options)
     diverged = train_runs(samples, folder.runs, left, settings.layer, options.jobs, options.threads, talk)
     torch.set_num_threads(options.threads)
