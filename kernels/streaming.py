@@ -316,10 +316,10 @@ class _SecondPass(NamedTuple):
 def _decompose(moments: Moments, rank: int, center: bool) -> StreamedSVD:
     """Return the largest triplets from the eigenvectors of the Gram matrix."""
     gram = moments.gram + moments.lost
-    values, vectors = eigenvectors(gram)
+    values, vectors = eigenvectors(gram, rank)
     s = np.sqrt(np.maximum(values[:rank], 0))
     s[s <= _NOISE * s[0]] = 0
-    v = vectors[:rank] * (s[0] > 0)
+    v = vectors * (s[0] > 0)
     direction = (v * np.abs(v)).sum(axis=1)
     if moments.nonnegative and not center:
         direction[0] = v[0] @ moments.mean  # that of Σ u_1

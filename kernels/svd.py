@@ -73,7 +73,7 @@ def truncated_svd(
     are within some hundredths. The same seed gives the same bits for any number of Numba's threads.
 
     Cost for n pixels: a pass is one read of X and 4·C·n operations, the search takes 3 to 10 of them and
-    n numbers of memory for each; a Gram matrix takes C²·n operations and its eigenvectors about 9·C³.
+    n numbers of memory for each; a Gram matrix takes C²·n operations and its eigenvectors about 4·C³.
 
     Signs: where all responses are at least 0, as after a ReLU, u_1 can be chosen so
     (Perron–Frobenius) and has ``sum(u_1) >= 0``. All other vectors point the way of most of

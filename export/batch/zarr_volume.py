@@ -1,4 +1,4 @@
-"""One volume as OME-Zarr 0.5: chunks written block by block, the coarser levels at the end."""
+"""One volume as OME-Zarr 0.5: the chunks of every level are written block by block."""
 
 import math
 from pathlib import Path
@@ -22,7 +22,8 @@ class ZarrVolume:
     """A float32 volume ``(C, Z, Y, X)`` with in-plane levels of half the size each.
 
     A chunk holds slices of one block only, so that blocks are written independently, from
-    several threads or machines. What was not written reads as NaN.
+    several threads or machines: levels are coarser in the plane only, so that a block has its own
+    part of each. What was not written reads as NaN.
 
     Parameters
     ----------
@@ -42,25 +43,22 @@ class ZarrVolume:
         fitting = max(1, _CHUNK_BYTES // (4 * math.prod(side)))
         depth = next(d for d in range(min(block, fitting), 0, -1) if block % d == 0)
         self._chunks = (1, min(depth, shape[1]), *side)
-        self._finest = self._level(0)
+        coarser = max(0, math.ceil(math.log2(max(shape[2:]) / SMALLEST_SIDE)))
+        self._levels = [self._level(number) for number in range(1 + coarser)]
 
     def write(self, first: int, maps: NDArray[np.float32]) -> None:
-        """Write the maps ``(slices, C, h, w)`` of a block that begins at slice `first`."""
-        self._finest[:, first : first + len(maps)] = np.moveaxis(maps, 1, 0)
+        """Write the maps ``(slices, C, h, w)`` of a block that begins at slice `first`, at all levels."""
+        depth = self._chunks[1]
+        for start in range(0, len(maps), depth):
+            part = np.moveaxis(maps[start : start + depth], 1, 0)
+            place = slice(first + start, first + start + part.shape[1])
+            for number, level in enumerate(self._levels):
+                part = halved(part) if number else part
+                level[:, place] = part
 
     def finish(self) -> None:
-        """Write the coarser levels, a few slices in memory at a time, and then the metadata."""
-        levels = [self._finest]
-        while max(levels[-1].shape[2:]) > SMALLEST_SIDE:
-            levels.append(self._level(len(levels)))
-        depth = self._chunks[1]
-        for channel in range(self._shape[0]):
-            for first in range(0, self._shape[1], depth):
-                maps = np.asarray(self._finest[channel, first : first + depth])
-                for level in levels[1:]:
-                    maps = halved(maps)
-                    level[channel, first : first + depth] = maps
-        attributes: Any = {"ome": {"version": "0.5", "multiscales": [self._multiscale(len(levels))]}}
+        """Write the metadata, by which readers know the volume; it is incomplete without them."""
+        attributes: Any = {"ome": {"version": "0.5", "multiscales": [self._multiscale(len(self._levels))]}}
         zarr.open_group(self._path, mode="a", attributes=attributes)
 
     def _level(self, number: int) -> Any:

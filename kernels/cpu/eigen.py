@@ -36,62 +36,72 @@ def subtract_two(row: Any, factor: float, other: Any, factor2: float, other2: An
 
 
 @helper
-def tridiagonalize(
-    a: NDArray[np.float64], diagonal: NDArray[np.float64], beside: NDArray[np.float64], q: NDArray[np.float64]
-) -> None:
-    """Reduce `a` (n, n), which is overwritten, to a tridiagonal matrix T = Qᵀ A Q, with Qᵀ in `q`.
+def reflector(row: NDArray[np.float64], w: NDArray[np.float64]) -> Any:
+    """Fill `w` with the unit vector whose reflection I − 2 w wᵀ turns `row` to its first axis.
 
-    Householder's reflections I − 2 w wᵀ (Golub, Van Loan 2013, algorithm 8.3.1).
+    Return what the row's first component becomes. A row of zeros leaves `w` zero.
+    """
+    largest = np.abs(row).max()
+    if largest == 0:
+        w[:] = 0.0
+        return 0.0
+    for j in range(w.size):
+        w[j] = row[j] / largest
+    size = np.sqrt(dot(w, w))
+    lead = size if w[0] >= 0 else -size
+    w[0] += lead
+    w /= np.sqrt(dot(w, w))
+    return -lead * largest
+
+
+@helper
+def tridiagonalize(
+    a: NDArray[np.float64],
+    diagonal: NDArray[np.float64],
+    beside: NDArray[np.float64],
+    reflectors: NDArray[np.float64],
+) -> None:
+    """Reduce `a` (n, n), which is overwritten, to a tridiagonal matrix by Householder's reflections.
+
+    Golub, Van Loan 2013, algorithm 8.3.1, where a row is changed and at once multiplied by the next
+    reflector, since the first row that is left decides that. Row k of `reflectors` (n, n) holds w_k
+    from column k + 1 on.
     """
     n = len(a)
-    reflectors = np.zeros((n, n))
-    product = np.empty(n)
+    product, following = np.zeros(n), np.zeros(n)
+    if n > 2:
+        beside[0] = reflector(a[0, 1:], reflectors[0, 1:])
+        for i in range(1, n):
+            product[i] = 2 * dot(a[i, 1:], reflectors[0, 1:])
     for k in range(n - 2):
-        w = reflectors[k, k + 1 :]
-        w[:] = a[k, k + 1 :]
-        largest = np.abs(w).max()
-        if largest == 0:
-            continue
-        w /= largest
-        size = np.sqrt(dot(w, w))
-        lead = size if w[0] >= 0 else -size
-        w[0] += lead
-        w /= np.sqrt(dot(w, w))
-        p = product[k + 1 :]
-        for i in range(n - k - 1):
-            p[i] = 2 * dot(a[k + 1 + i, k + 1 :], w)
+        w, p = reflectors[k, k + 1 :], product[k + 1 :]
         subtract(p, dot(p, w), w)
-        for i in range(n - k - 1):
-            subtract_two(a[k + 1 + i, k + 1 :], w[i], p, p[i], w)
-        a[k, k + 1] = -lead * largest
-    q[:] = np.eye(n)
-    for k in range(n - 3, -1, -1):
-        w = reflectors[k, k + 1 :]
-        for i in range(k + 1, n):
-            subtract(q[i, k + 1 :], 2 * dot(q[i, k + 1 :], w), w)
+        subtract_two(a[k + 1, k + 1 :], w[0], p, p[0], w)
+        more = k + 3 < n
+        if more:
+            beside[k + 1] = reflector(a[k + 1, k + 2 :], reflectors[k + 1, k + 2 :])
+        for i in range(k + 2, n):
+            subtract_two(a[i, k + 1 :], w[i - k - 1], p, p[i - k - 1], w)
+            if more:
+                following[i] = 2 * dot(a[i, k + 2 :], reflectors[k + 1, k + 2 :])
+        product[:] = following
     for k in range(n):
         diagonal[k] = a[k, k]
-        beside[k] = a[k, k + 1] if k + 1 < n else 0.0
+    if n > 1:
+        beside[n - 2] = a[n - 2, n - 1]
+    beside[n - 1] = 0.0
 
 
 @helper
-def rotate(row: NDArray[np.float64], other: NDArray[np.float64], cosine: float, sine: float) -> None:
-    """Rotate two rows."""
-    for j in range(row.size):
-        upper, lower = row[j], other[j]
-        other[j] = sine * upper + cosine * lower
-        row[j] = cosine * upper - sine * lower
+def diagonalize(diagonal: NDArray[np.float64], beside: NDArray[np.float64]) -> Any:
+    """Turn a tridiagonal matrix into its eigenvalues; return the rotations that did so, and their rows.
 
-
-@helper
-def diagonalize(
-    diagonal: NDArray[np.float64], beside: NDArray[np.float64], vectors: NDArray[np.float64]
-) -> None:
-    """Turn a tridiagonal matrix into its eigenvalues and rotate the rows `vectors` along.
-
-    Implicit QL iteration: Bowdler, Martin, Reinsch, Wilkinson 1968, procedure tql2.
+    Implicit QL iteration: Bowdler, Martin, Reinsch, Wilkinson 1968, procedure tql2. A rotation
+    (cosine, sine) is of a row and the next.
     """
     n = len(diagonal)
+    rotations, rows = np.empty((n * n + n, 2)), np.empty(n * n + n, np.int32)
+    made = 0
     shift, scale = 0.0, 0.0
     for first in range(n):
         scale = max(scale, abs(diagonal[first]) + abs(beside[first]))
@@ -99,16 +109,22 @@ def diagonalize(
         while last < n - 1 and abs(beside[last]) > np.finfo(np.float64).eps * scale:
             last += 1
         while last > first and abs(beside[first]) > np.finfo(np.float64).eps * scale:
-            shift += ql_step(diagonal, beside, vectors, first, last)
+            if made + n > len(rows):
+                rotations = np.concatenate((rotations, np.empty_like(rotations)))
+                rows = np.concatenate((rows, np.empty_like(rows)))
+            shift += ql_step(diagonal, beside, rotations[made:], rows[made:], first, last)
+            made += last - first
         diagonal[first] += shift
         beside[first] = 0.0
+    return rotations[:made], rows[:made]
 
 
 @helper
 def ql_step(
     diagonal: NDArray[np.float64],
     beside: NDArray[np.float64],
-    vectors: NDArray[np.float64],
+    rotations: NDArray[np.float64],
+    rows: NDArray[np.int32],
     first: int,
     last: int,
 ) -> Any:
@@ -131,7 +147,9 @@ def ql_step(
         sine, cosine = beside[i] / r, p / r
         p = cosine * diagonal[i] - sine * g
         diagonal[i + 1] = h + sine * (cosine * g + sine * diagonal[i])
-        rotate(vectors[i], vectors[i + 1], cosine, sine)
+        made = last - 1 - i
+        rotations[made, 0], rotations[made, 1] = cosine, sine
+        rows[made] = i
     p = -sine * sine1 * cosine2 * beyond * beside[first] / second
     beside[first] = sine * p
     diagonal[first] = cosine * p
@@ -139,22 +157,46 @@ def ql_step(
 
 
 @helper
-def decompose(
-    a: NDArray[np.float64],
-    diagonal: NDArray[np.float64],
-    beside: NDArray[np.float64],
-    vectors: NDArray[np.float64],
-) -> None:
-    """Fill `diagonal` (n) with eigenvalues and the rows of `vectors` (n, n); `a` is overwritten."""
-    tridiagonalize(a, diagonal, beside, vectors)
-    diagonalize(diagonal, beside, vectors)
+def turn_back(rotations: NDArray[np.float64], rows: NDArray[np.int32], turned: NDArray[np.float64]) -> None:
+    """Apply rotations, the last one first, to the columns of `turned` (n, k)."""
+    for t in range(len(rows) - 1, -1, -1):
+        cosine, sine = rotations[t, 0], rotations[t, 1]
+        upper, lower = turned[rows[t]], turned[rows[t] + 1]
+        for j in range(turned.shape[1]):
+            above, below = upper[j], lower[j]
+            upper[j] = cosine * above + sine * below
+            lower[j] = cosine * below - sine * above
 
 
-def eigenvectors(symmetric: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the eigenvalues (n), descending, and the eigenvectors as rows (n, n) of a finite matrix."""
-    n = len(symmetric)
-    values, beside, vectors = np.empty(n), np.empty(n), np.empty((n, n))
+@helper
+def decompose(a: NDArray[np.float64], values: NDArray[np.float64], vectors: NDArray[np.float64]) -> None:
+    """Fill `values` (n), descending, and the first eigenvectors as rows (k, n); `a` is overwritten.
+
+    An eigenvector is a row of the product of all rotations and reflections. To follow a few rows
+    back through them takes k n² operations, where all rows take n³ several times.
+    """
+    n = len(a)
+    beside, reflectors = np.empty(n), np.zeros((n, n))
+    tridiagonalize(a, values, beside, reflectors)
+    rotations, rows = diagonalize(values, beside)
+    order = np.argsort(-values, kind="mergesort")
+    turned = np.zeros((n, len(vectors)))
+    for j in range(len(vectors)):
+        turned[order[j], j] = 1.0
+    turn_back(rotations, rows, turned)
+    for j in range(len(vectors)):
+        vectors[j] = turned[:, j]
+        for k in range(n - 3, -1, -1):
+            part, w = vectors[j, k + 1 :], reflectors[k, k + 1 :]
+            subtract(part, 2 * dot(part, w), w)
+    values[:] = values[order]
+
+
+def eigenvectors(
+    symmetric: NDArray[np.float64], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the eigenvalues (n) of a finite matrix, descending, and the first vectors as rows (count, n)."""
+    values, vectors = np.empty(len(symmetric)), np.empty((count, len(symmetric)))
     exponent = int(np.frexp(np.abs(symmetric).max())[1])  # so that squares stay in range
-    decompose(np.ldexp(symmetric, -exponent), values, beside, vectors)
-    order = np.argsort(-values, kind="stable")
-    return np.ldexp(values[order], exponent), vectors[order]
+    decompose(np.ldexp(symmetric, -exponent), values, vectors)
+    return np.ldexp(values, exponent), vectors

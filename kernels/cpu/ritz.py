@@ -63,11 +63,10 @@ def leading_pair(projected: Any, weights: Any) -> Any:
         weights[:] = 0.0
         weights[0] = 1.0
         return 0.0
-    values, beside, vectors = np.empty(count), np.empty(count), np.empty((count, count))
-    decompose(projected / largest, values, beside, vectors)
-    best = np.argmax(values)
-    weights[:] = vectors[best]
-    return values[best] * largest
+    values, vectors = np.empty(count), np.empty((1, count))
+    decompose(projected / largest, values, vectors)
+    weights[:] = vectors[0]
+    return values[0] * largest
 
 
 @helper

@@ -98,11 +98,11 @@ def _best(
     if x.shape[1] > len(x):  # else LAPACK costs less than a Gram matrix of this size
         for dtype in dict.fromkeys((x.dtype, np.dtype(np.float64))):
             passes += 1
-            values, vectors = eigenvectors(gram_matrix(x, dtype))
+            values, vectors = eigenvectors(gram_matrix(x, dtype), len(u))
             if dtype != np.float64 and values[len(u) - 1] < RESOLVED * values[0]:
                 continue
             precise = values[len(u) - 1] < _SMALL**2 * values[0]
-            s, v, residual, overlap = _complete(x, vectors[: len(u)], u, np.float64 if precise else x.dtype)
+            s, v, residual, overlap = _complete(x, vectors, u, np.float64 if precise else x.dtype)
             if residual <= tol and overlap <= _OVERLAP * tol:
                 return s, v, residual, passes, "gram"
     return *_lapack(x, u), passes + 1, "svd"

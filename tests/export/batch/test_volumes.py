@@ -76,6 +76,19 @@ def test_levels_are_means_of_two_by_two(tmp_path):
         np.testing.assert_allclose(group[level][0], expected, atol=1e-6)
 
 
+def test_a_block_has_its_part_of_every_level(tmp_path):
+    """So that no single process goes over all of a volume once more."""
+    data = maps((8, 1, 300, 260))
+    volume = ZarrVolume(tmp_path / "v.ome.zarr", (1, 8, 300, 260), 4, GRID)
+    volume.write(4, data[4:])
+    expected = data[4:, 0]
+    for level in ("0", "1", "2"):
+        found = zarr.open_array(tmp_path / "v.ome.zarr" / level, mode="r")[0]
+        assert np.isnan(found[:4]).all()
+        np.testing.assert_array_equal(found[4:], expected)
+        expected = halved(expected)
+
+
 def test_an_odd_edge_counts_twice():
     image = np.arange(15, dtype=np.float32).reshape(3, 5)
     expected = [[3, 5, 6.5], [10.5, 12.5, 14]]
