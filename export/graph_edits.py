@@ -1,9 +1,11 @@
 """What the precision variants share: a graph made ready for its change, and one made good after it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
+import onnx.utils
 import onnxruntime
 
 # The operators of a network's layers. Gradient, standardisation and decomposition are made of others.
@@ -23,6 +25,13 @@ def folded(proto: onnx.ModelProto) -> onnx.ModelProto:
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return onnx.shape_inference.infer_shapes(onnx.load_model(path))
+
+
+def with_outputs(proto: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+    """Return the part of a graph that these of its outputs need."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [given.name for given in proto.graph.input if given.name not in weights]
+    return onnx.utils.Extractor(proto).extract_model(inputs, list(outputs))
 
 
 def finish(proto: onnx.ModelProto, original: onnx.ModelProto) -> None:

@@ -81,7 +81,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     InputError
         When the file is missing, no ONNX, not made by this project, or refers to another file.
     """
-    return _metadata(path, _load(path))
+    return metadata_of(path, load_graph(path))
 
 
 def model_info(path: Path) -> dict[str, Any]:
@@ -92,8 +92,8 @@ def model_info(path: Path) -> dict[str, Any]:
     InputError
         As `read_metadata` does.
     """
-    proto = _load(path)
-    found = _metadata(path, proto)
+    proto = load_graph(path)
+    found = metadata_of(path, proto)
     return {
         "model": str(path),
         "opset": proto.opset_import[0].version if proto.opset_import else None,
@@ -103,7 +103,14 @@ def model_info(path: Path) -> dict[str, Any]:
     }
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def load_graph(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file that is whole in itself.
+
+    Raises
+    ------
+    InputError
+        When it is missing, no ONNX, or refers to another file.
+    """
     if not path.is_file():
         raise InputError(f"{path} is missing; export a model first")
     try:
@@ -116,7 +123,8 @@ def _load(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def _metadata(path: Path, proto: onnx.ModelProto) -> dict[str, Any]:
+def metadata_of(path: Path, proto: onnx.ModelProto) -> dict[str, Any]:
+    """Return what the graph of a file says of itself; see `read_metadata`."""
     given = {p.key.removeprefix(_PREFIX): p.value for p in proto.metadata_props if p.key.startswith(_PREFIX)}
     if "classes" not in given:
         raise InputError(f"{path} was not exported by eigenfeatures: it names no classes")

@@ -1,6 +1,6 @@
 """The exported graph in ONNX Runtime, on the CPU or, not yet run on a GPU, through CUDA."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from eigenfeatures.eigen.preprocessing import operator_named
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import DeviceMemoryError, NoDeviceError
 from eigenfeatures.export.batch.facts import ModelFacts
-from eigenfeatures.export.metadata import read_metadata
+from eigenfeatures.export.graph_edits import with_outputs
+from eigenfeatures.export.metadata import load_graph, metadata_of
 from eigenfeatures.export.outputs import ALPHA
 
 NETWORK = "network and SVD"
@@ -61,15 +62,19 @@ class OrtEngine:
     ) -> None:
         if device == "cuda":
             _check_cuda()
-        metadata = read_metadata(file)
+        graph = load_graph(file)
+        metadata = metadata_of(file, graph)
+        self.outputs = _choose(file, outputs, graph.graph.output)
+        # Else ONNX Runtime computes all of the graph, whatever is asked for: the SVD too where classes are.
+        whole = len(self.outputs) == len(graph.graph.output)
+        model = file if whole else with_outputs(graph, self.outputs).SerializeToString()
         self.name, self.reason = f"ort-{device}", ""
         self._clock, self._device = clock, device
         # All batches have one shape, so that the search for the fastest convolution is made once.
         cuda = {"cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": int(tf32)}
-        self._session = _session(file, device, cuda, threads)
+        self._session = _session(file, model, device, cuda, threads)
         self._bound: BoundBatch | None = None
         self.facts = _facts(file, metadata, self._session.get_inputs()[0])
-        self.outputs = _choose(file, outputs, self._session.get_outputs())
 
     def __call__(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run the graph on raw slices ``(batch, H, W)`` of its dtype."""
@@ -152,7 +157,8 @@ class BoundBatch:
             }
 
 
-def _session(file: Path, device: str, cuda: dict[str, Any], threads: int | None) -> Any:
+def _session(file: Path, model: Path | bytes, device: str, cuda: dict[str, Any], threads: int | None) -> Any:
+    """Open `model`, which is `file` or what was taken of it."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
@@ -162,7 +168,7 @@ def _session(file: Path, device: str, cuda: dict[str, Any], threads: int | None)
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         providers = [("CUDAExecutionProvider", cuda)]
     try:
-        session = onnxruntime.InferenceSession(file, options, providers=providers)
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         reason = str(error).splitlines()[0]
         kind = NoDeviceError if device == "cuda" else InputError
@@ -200,9 +206,9 @@ def _facts(file: Path, metadata: dict[str, Any], given: Any) -> ModelFacts:
         raise InputError(f"{file} does not say what it takes ({error}); export the model again") from error
 
 
-def _choose(file: Path, asked: Sequence[str] | None, found: Sequence[Any]) -> tuple[str, ...]:
+def _choose(file: Path, asked: Sequence[str] | None, found: Iterable[Any]) -> tuple[str, ...]:
     """Return the outputs that were asked for, or by default all but response maps."""
-    dimensions = {output.name: len(output.shape) for output in found}
+    dimensions = {output.name: len(output.type.tensor_type.shape.dim) for output in found}
     if asked is None:
         default = (name for name, axes in dimensions.items() if axes < 4 or name == "eigenfeatures")
         return tuple(default) or tuple(dimensions)

@@ -1,6 +1,9 @@
 """Every engine gives what the run's own network and NumPy give, or says why it can't."""
 
+import json
 import shutil
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -89,6 +92,39 @@ def test_outputs_are_those_asked_for(finished_run, raw):
     assert tuple(opened(raw[:1])) == ("gap", "alpha_index", "alpha_maximum", "alpha_mean")
     opened = open_engine(finished_run, ["relu1", "logits"], "torch", "cpu")
     assert opened(raw[:1])["relu1"].shape == (1, 16, 40, 40)
+
+
+def nodes_run(file, outputs, slices, monkeypatch, folder):
+    """The kinds of nodes that ONNX Runtime's own profile has of a batch."""
+
+    usual = onnxruntime.SessionOptions
+
+    def profiling():
+        options = usual()
+        options.enable_profiling, options.profile_file_prefix = True, str(folder)
+        return options
+
+    with monkeypatch.context() as patch:
+        patch.setattr("eigenfeatures.export.batch.ort_engine.onnxruntime.SessionOptions", profiling)
+        opened = open_engine(file, outputs, "ort-cpu")
+    opened(slices)
+    events = json.loads(Path(opened._session.end_profiling()).read_text())
+    opened.close()
+    return Counter(event["args"]["op_name"] for event in events if event["name"].endswith("_kernel_time"))
+
+
+def test_nothing_is_computed_that_only_other_outputs_need(finished_run, raw, monkeypatch, tmp_path):
+    """Classes need no SVD, of which squarings of the Gram matrix are the products."""
+    found = {
+        name: nodes_run(finished_run, outputs, raw[:1], monkeypatch, tmp_path / name)
+        for name, outputs in (
+            ("all", None),
+            ("classes", ["probabilities"]),
+            ("eigenfeatures", ["eigenfeatures"]),
+        )
+    }
+    assert found["all"]["Gemm"] == found["classes"]["Gemm"] > 0 == found["eigenfeatures"]["Gemm"]
+    assert found["all"]["MatMul"] > 10 > 0 == found["classes"]["MatMul"]
 
 
 def test_eigenfeatures_alone_take_slices_of_any_size(finished_run, raw):
