@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 # As the command does: threads that wait actively slow each other down on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# Tests of this folder share one study, which takes a minute to make.
+_ONE_STUDY = Path(__file__).parent / "export" / "study"
+
 DATA = Path(os.environ.get("EIGENFEATURES_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where workers share the tests, by ``-n 2 --dist loadgroup``, leave together what shares fixtures."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            together = item.path.parent if item.path.parent == _ONE_STUDY else item.path
+            item.add_marker(pytest.mark.xdist_group(str(together.relative_to(config.rootpath))))
 
 
 def _folder(name: str) -> Path:

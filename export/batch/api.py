@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Stack
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
@@ -15,6 +16,8 @@ from eigenfeatures.export.batch.job import choose_plan, probe, run_blocks
 from eigenfeatures.export.batch.large_slices import fit_engine
 from eigenfeatures.export.batch.plan import BlockPlan
 from eigenfeatures.export.batch.source import Reading, Source, open_any, source_of
+
+LIBRARIES = ("numpy", "torch", "cupy")
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,13 @@ class Block:
     indices : ndarray of int64, shape (n,)
         The slices' numbers in the stack.
     arrays : dict
-        Statistics (``mean``, ``deviation``, ``mean_gradient``, ``total_variation``) and the
-        outputs by name, each ``(n, …)``.
+        Statistics (``mean``, ``deviation``, ``mean_gradient``, ``total_variation``), always of NumPy,
+        and the outputs by name, each ``(n, …)``.
     """
 
     first: int
     indices: NDArray[Any]
-    arrays: dict[str, NDArray[Any]]
+    arrays: dict[str, Any]
 
 
 def infer(
@@ -48,6 +51,7 @@ def infer(
     max_memory: str | None = None,
     tf32: bool = False,
     reading: Reading | None = None,
+    library: str = "numpy",
 ) -> Iterator[Block]:
     """Run a model over a stack of any length, block by block.
 
@@ -73,6 +77,10 @@ def infer(
         Let convolutions on a GPU round their factors to 10 bits; refused on a CPU.
     reading
         Axis, step, region and overlap of windows; by default whole slices, all of them.
+    library
+        Whose arrays the outputs are: ``numpy``, ``torch`` or, on a GPU, ``cupy``. What the engine ``torch``
+        computed on a GPU is not downloaded for the latter two, so that a few blocks are in its
+        memory at once; of slices larger than the model's it is. Not yet run on a GPU.
 
     Returns
     -------
@@ -91,12 +99,16 @@ def infer(
         for block in export.infer("run1", "scan.tif", outputs=["probabilities", "eigenfeatures"]):
             labels = block.arrays["probabilities"].argmax(1)
     """
+    if library not in LIBRARIES:
+        raise InputError(f"library '{library}' is unknown; choose one of {', '.join(LIBRARIES)}")
     clock = Clock()
-    opened = open_engine(Path(model), outputs, engine, device, clock, tf32=tf32)
+    opened = open_engine(Path(model), outputs, engine, device, clock, tf32=tf32, keep=library != "numpy")
     chosen = reading or Reading()
     given = isinstance(stack, Stack)
     found = stack if isinstance(stack, Stack) else open_any(Path(stack), chosen)
     try:
+        if library == "cupy" and opened.name.endswith("cpu"):
+            raise InputError(f"library 'cupy' needs a GPU, and this runs on '{opened.name}'; use 'torch'")
         source = source_of(found, chosen, opened.facts)
         opened = fit_engine(
             opened, Path(model), outputs, [source], clock, lambda _: None, overlap=chosen.overlap, tf32=tf32
@@ -107,15 +119,19 @@ def infer(
         if not given:
             found.close()
         raise
-    return _blocks(opened, source, plan, clock, given)
+    return _blocks(opened, source, plan, clock, given, library)
 
 
-def _blocks(engine: Engine, source: Source, plan: BlockPlan, clock: Clock, given: bool) -> Iterator[Block]:
+def _blocks(
+    engine: Engine, source: Source, plan: BlockPlan, clock: Clock, given: bool, library: str
+) -> Iterator[Block]:
     parts = plan.parts([len(source.indices)])
     try:
         with closing(run_blocks(engine, [source], parts, plan.batch, clock, lambda _: None)) as results:
             for work in results:
                 numbers = work.arrays.pop("slice")
+                for name in engine.outputs:
+                    work.arrays[name] = _of_library(work.arrays[name], library)
                 yield Block(work.part.first, numbers, work.arrays)
                 del work
         source.check_unchanged()
@@ -123,3 +139,16 @@ def _blocks(engine: Engine, source: Source, plan: BlockPlan, clock: Clock, given
         engine.close()
         if not given:
             source.stack.close()
+
+
+def _of_library(array: Any, library: str) -> Any:
+    """Return an array of NumPy or torch as one of the library that was asked for, uncopied on its device."""
+    if library == "torch":
+        import torch
+
+        return torch.as_tensor(array)
+    if library == "cupy":
+        import cupy
+
+        return cupy.asarray(array)
+    return array

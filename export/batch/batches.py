@@ -30,15 +30,15 @@ class Batches:
         self._engine, self._say = engine, say
         self.size = size
 
-    def __call__(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Run raw slices ``(n, H, W)``; each output is ``(n, …)``.
+    def __call__(self, slices: NDArray[Any]) -> dict[str, Any]:
+        """Run raw slices ``(n, H, W)``; each output is ``(n, …)``, an array as the engine gives it.
 
         Raises
         ------
         InputError
             When not even one slice fits.
         """
-        results: dict[str, NDArray[Any]] = {}
+        results: dict[str, Any] = {}
         first = 0
         while first < len(slices):
             batch = slices[first : first + self.size]
@@ -49,7 +49,7 @@ class Batches:
                 continue
             for name, array in found.items():
                 if first == 0:
-                    results[name] = np.empty((len(slices), *array.shape[1:]), array.dtype)
+                    results[name] = _room(array, len(slices))
                 results[name][first : first + len(batch)] = array
             first += len(batch)
         return results
@@ -62,3 +62,9 @@ class Batches:
             ) from error
         self.size //= 2
         self._say(f"the memory is too small for the batch: going on with {self.size} slices at once")
+
+
+def _room(array: Any, count: int) -> Any:
+    """Return an array like one of a batch, of its library and on its device, for so many slices."""
+    shape = (count, *array.shape[1:])
+    return np.empty(shape, array.dtype) if isinstance(array, np.ndarray) else array.new_empty(shape)

@@ -45,13 +45,13 @@ class Engine(Protocol):
     outputs: tuple[str, ...]
     facts: ModelFacts
 
-    def __call__(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def __call__(self, slices: NDArray[Any]) -> dict[str, Any]:
         """Run the model on raw slices ``(batch, H, W)``.
 
         Returns
         -------
         dict
-            Each of `outputs` as an array ``(batch, …)`` on the host.
+            Each of `outputs` as an array ``(batch, …)`` on the host, unless it was opened to `keep` them.
 
         Raises
         ------
@@ -74,6 +74,7 @@ def open_engine(
     *,
     tf32: bool = False,
     threads: int | None = None,
+    keep: bool = False,
 ) -> Engine:
     """Open a model with the engine that was named, or with the best that is there.
 
@@ -97,6 +98,8 @@ def open_engine(
     threads
         That compute on the CPU; None for what ONNX Runtime or torch takes by itself. For torch it is
         a setting of the whole process.
+    keep
+        Leave what torch computes where it is, as its tensors. ONNX Runtime's results are on the host.
 
     Raises
     ------
@@ -111,7 +114,7 @@ def open_engine(
         raise InputError(f"--engine {engine} and --device {device} contradict each other; leave one out")
     if not model.exists():
         raise InputError(f"{model} is missing; give an exported .onnx or the folder of a run")
-    openers = _openers(model, outputs, clock or Clock(), tf32, threads)
+    openers = _openers(model, outputs, clock or Clock(), tf32, threads, keep)
     refusals: list[str] = []
     for name in _candidates(model, engine, device):
         try:
@@ -139,7 +142,7 @@ def _candidates(model: Path, engine: str, device: str) -> list[str]:
 
 
 def _openers(
-    model: Path, outputs: Sequence[str] | None, clock: Clock, tf32: bool, threads: int | None
+    model: Path, outputs: Sequence[str] | None, clock: Clock, tf32: bool, threads: int | None, keep: bool
 ) -> dict[str, Callable[[], Engine]]:
     def ort(device: str) -> Engine:
         from eigenfeatures.export.batch.ort_engine import OrtEngine
@@ -152,7 +155,7 @@ def _openers(
 
         if not model.is_dir():
             raise InputError(f"{model} is one file, and --engine torch needs the folder of a run")
-        return TorchEngine(model, outputs, device, clock, tf32=tf32, threads=threads)
+        return TorchEngine(model, outputs, device, clock, tf32=tf32, threads=threads, keep=keep)
 
     return {
         f"{name}-{device}": partial(opener, device)

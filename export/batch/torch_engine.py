@@ -40,6 +40,8 @@ class TorchEngine:
         Of the CPU, for the whole process; None for what torch takes by itself.
     tf32
         Let CUDA's convolutions round their factors to 10 bits.
+    keep
+        Give tensors on the device in place of arrays on the host.
 
     Raises
     ------
@@ -56,6 +58,7 @@ class TorchEngine:
         *,
         tf32: bool = False,
         threads: int | None = None,
+        keep: bool = False,
     ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise NoDeviceError("torch finds no GPU")
@@ -76,7 +79,7 @@ class TorchEngine:
         # The order in which each device's float32 convolutions are the fastest.
         self._order = torch.channels_last if device == "cpu" else torch.contiguous_format
         self._network.to(memory_format=self._order)  # type: ignore[call-overload]
-        self._tf32 = tf32
+        self._tf32, self._keep = tf32, keep
         description = run / DESCRIPTION_FILE
         self.facts = ModelFacts(
             file=description,
@@ -94,12 +97,14 @@ class TorchEngine:
         )
 
     @torch.inference_mode()
-    def __call__(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def __call__(self, slices: NDArray[Any]) -> dict[str, Any]:
         """Run the network on raw slices ``(batch, H, W)`` of any dtype that the kernels take."""
         try:
             with self._span("upload"):
                 uploaded = torch.from_numpy(slices).to(self._device)
             found = self._evaluate(uploaded)
+            if self._keep:
+                return {name: found[name] for name in self.outputs}
             with self._span("download"):
                 return {name: found[name].cpu().numpy() for name in self.outputs}
         except torch.OutOfMemoryError as error:

@@ -3,17 +3,22 @@
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from commands import ENVIRONMENT
 
 from eigenfeatures import export
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region
 from eigenfeatures.eigen.volumes import open_volume
+from eigenfeatures.export.batch.api import _of_library
 from eigenfeatures.export.batch.engine import open_engine
 from eigenfeatures.export.batch.source import Reading
+
+STATISTICS = ("mean", "deviation", "mean_gradient", "total_variation")
 
 
 def test_blocks_follow_each_other_and_hold_what_the_engine_gives(finished_run, stacks, raw):
@@ -26,6 +31,28 @@ def test_blocks_follow_each_other_and_hold_what_the_engine_gives(finished_run, s
         np.testing.assert_allclose(found, array, atol=1e-5)
     means = np.concatenate([block.arrays["mean"] for block in blocks])
     np.testing.assert_allclose(means, raw[16:32].mean((1, 2)))
+
+
+@pytest.mark.parametrize("engine", ["torch", "ort-cpu"])
+def test_outputs_are_tensors_where_they_are_asked_for(engine, finished_run, stacks):
+    options = {"engine": engine, "device": "cpu", "batch": 3, "max_memory": "64GB"}
+    usual = list(export.infer(finished_run, stacks / "sample2.tif", **options))
+    tensors = list(export.infer(finished_run, stacks / "sample2.tif", library="torch", **options))
+    assert [block.first for block in tensors] == [block.first for block in usual]
+    for block, expected in zip(tensors, usual, strict=True):
+        for name, array in expected.arrays.items():
+            found = block.arrays[name]
+            assert isinstance(found, torch.Tensor) == (name not in STATISTICS)
+            np.testing.assert_array_equal(np.asarray(found), array)
+
+
+def test_arrays_of_cupy_are_made_of_tensors_and_need_a_gpu(finished_run, stacks, monkeypatch):
+    with pytest.raises(InputError, match=r"library 'cupy' needs a GPU, and this runs on 'torch-cpu'"):
+        export.infer(finished_run, stacks / "sample1.tif", engine="torch", device="cpu", library="cupy")
+    with pytest.raises(InputError, match=r"library 'jax' is unknown; choose one of numpy, torch, cupy"):
+        export.infer(finished_run, stacks / "sample1.tif", library="jax")
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(asarray=lambda array: ("cupy", array)))
+    assert _of_library(tensor := torch.ones(3), "cupy") == ("cupy", tensor)
 
 
 def test_an_open_stack_stays_open(finished_run, stacks):
