@@ -26,6 +26,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
+def convolution_order(device: torch.device) -> torch.memory_format:
+    """Return the order in memory in which float32 convolutions are the fastest.
+
+    On a CPU, channels last: response maps at relu2 took 0.6 to 0.8 of the time when measured. On an
+    H100, the usual one.
+    """
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+
+
 def trains_in_bfloat16(device: torch.device) -> bool:
     """Tell whether training there runs under bfloat16 autocast.
 

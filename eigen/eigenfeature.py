@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eigenfeatures.eigen.device import convolution_order
 from eigenfeatures.eigen.files import atomic_path
 from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.eigen.network import Network
@@ -90,7 +91,7 @@ def slice_features(
     try:
         for start in range(0, len(indices), block):
             images = model.preprocessing(samples.read(indices[start : start + block]))
-            inputs = torch.from_numpy(images)[:, None].to(device)
+            inputs = torch.from_numpy(images)[:, None].to(device, memory_format=convolution_order(device))
             yield _features(network, inputs, layer, resolution, seed)
     finally:
         network.to("cpu")
@@ -103,9 +104,9 @@ def _features(network: Network, inputs: Tensor, layer: str, resolution: str, see
     else:
         maps = responses(network, inputs, ALPHA_LAYERS)
         chosen = responses(network, inputs, [layer], resolution)[layer]
-    alpha = {name: strongest_channel(maps[name].cpu().numpy()) for name in ALPHA_LAYERS}
+    alpha = {name: strongest_channel(maps[name].contiguous().cpu().numpy()) for name in ALPHA_LAYERS}
     rank = min(SINGULAR_VALUES, chosen.shape[1], chosen.shape[2] * chosen.shape[3])
-    svd = truncated_svd(chosen.cpu().numpy(), rank, seed=seed)
+    svd = truncated_svd(chosen.contiguous().cpu().numpy(), rank, seed=seed)
     return SliceFeatures(alpha, svd, _flags(svd))
 
 

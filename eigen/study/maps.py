@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eigenfeatures.eigen.device import convolution_order
 from eigenfeatures.eigen.network import Network
 from eigenfeatures.eigen.preprocessing import Preprocessing
 from eigenfeatures.eigen.responses import responses
@@ -78,8 +79,10 @@ def slice_maps(
     InputError
         For an unknown layer or resolution.
     """
-    inputs = torch.from_numpy(preprocessing(slices))[:, None].to(device)
-    maps = responses(network, inputs, [view.layer], view.resolution)[view.layer].cpu().numpy()
+    images = torch.from_numpy(preprocessing(slices))[:, None]
+    inputs = images.to(device, memory_format=convolution_order(device))
+    found = responses(network, inputs, [view.layer], view.resolution)[view.layer]
+    maps = found.contiguous().cpu().numpy()
     rank = min(view.rank, maps.shape[1], maps.shape[2] * maps.shape[3])
     svd = truncated_svd(maps, rank, center=view.center, seed=0)
     strongest = strongest_channel(maps)

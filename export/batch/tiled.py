@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from eigenfeatures.eigen.device import convolution_order
 from eigenfeatures.eigen.network import Network, build_network
 from eigenfeatures.eigen.receptive_field import ReceptiveField, receptive_field
 from eigenfeatures.eigen.responses import responses
@@ -121,6 +122,7 @@ class TiledResponses:
         """
         for rows, columns in product(*self._cuts):
             part = image[None, None, rows.source, columns.source]
+            part = part.contiguous(memory_format=convolution_order(part.device))
             maps = responses(self._network, part, [self._layer], self._resolution)[self._layer]
             yield (rows.place, columns.place), maps[0, :, rows.inner, columns.inner].contiguous()
 

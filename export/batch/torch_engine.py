@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eigenfeatures.eigen.device import convolution_order
 from eigenfeatures.eigen.files import sha256
 from eigenfeatures.eigen.model_file import DESCRIPTION_FILE, load_model
 from eigenfeatures.eigen.responses import responses
@@ -76,8 +77,7 @@ class TorchEngine:
         self._clock, self._seed = clock, settings.seed
         self._preprocessing = model.preprocessing
         self._network = model.network.to(self._device)
-        # The order in which each device's float32 convolutions are the fastest.
-        self._order = torch.channels_last if device == "cpu" else torch.contiguous_format
+        self._order = convolution_order(self._device)
         self._network.to(memory_format=self._order)  # type: ignore[call-overload]
         self._tf32, self._keep = tf32, keep
         description = run / DESCRIPTION_FILE

@@ -10,6 +10,9 @@ from eigenfeatures.kernels.cpu.krylov import Workspace
 from eigenfeatures.kernels.cpu.triplets import UNDEFINED, Triplets, triplets
 from eigenfeatures.kernels.svd import TruncatedSVD
 
+# From so many pixels on a search takes less time than LAPACK, where there are no more of them than channels.
+_SEARCHED = 64
+
 
 def decompose(
     maps: NDArray[Any],
@@ -26,8 +29,8 @@ def decompose(
     # After a ReLU no weight of the leading vector is negative, so the sum of the maps is near it.
     direction = np.full(channels, channels**-0.5) if start is None else start
     u = np.empty((count, rank, pixels), dtype)
-    # A search pays for one vector, and where a Gram matrix costs more than LAPACK on the slice itself.
-    searched = rank == 1 and pixels > channels and max_passes > 0
+    # A search pays for one vector, and where LAPACK on the slice itself takes longer.
+    searched = rank == 1 and max_passes > 0 and (pixels > channels or pixels >= _SEARCHED)
     room = Workspace.make(channels, pixels, dtype, max_passes) if searched else None
     results: list[Triplets] = []
     for x, left in zip(maps, u, strict=True):

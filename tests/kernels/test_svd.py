@@ -128,6 +128,19 @@ def test_method_follows_the_spectrum():
     assert truncated_svd(np.zeros((9, 20, 20))).method == "zero"
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_vector_is_searched_too_where_there_are_fewer_pixels_than_channels(dtype):
+    """As in the deep layers of AlexNet, whose maps are small."""
+    maps = rectified(shape=(90, 8, 9)).astype(dtype)
+    svd = truncated_svd(maps)
+    assert svd.method == "lanczos"
+    u, s, v = np.linalg.svd(maps.reshape(90, -1).T.astype(np.float64), full_matrices=False)
+    assert svd.s[0] == pytest.approx(s[0], rel=1e-5)
+    assert sine(svd.u.ravel(), u[:, 0]) < 1e-4
+    assert sine(svd.v[0], v[0]) < 1e-4
+    assert svd.residual <= 1e-5
+
+
 def test_float32_falls_back_to_a_float64_gram_matrix():
     """Small singular values: products in float32 would give them a wrong left vector."""
     svd = truncated_svd(with_spectrum(SPECTRA["polynomial"] ** 2, "float32"), 8)
