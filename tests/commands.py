@@ -20,9 +20,10 @@ ON_A_RUN = ("export", "infer", "features", "report")
 # Options of a run that takes seconds; `conftest.quick_settings` says the same in Python.
 QUICK = ("--preset", "small", "--iterations", "6", "--batch-size", "8", "--rank", "2")
 
-# For processes that start elsewhere: the same packages, whether from a checkout or an installation.
+# For processes that start elsewhere: the same packages, whether from a checkout or an installation, and no
+# sign that tests are shared between workers, which pytest-benchmark would look for.
 ENVIRONMENT = {
-    **os.environ,
+    **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST_")},
     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     "PYTHONIOENCODING": "utf-8",
 }

@@ -20,6 +20,7 @@ _ONE_STUDY = Path(__file__).parent / "export" / "study"
 DATA = Path(os.environ.get("EIGENFEATURES_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where workers share the tests, by ``-n 2 --dist loadgroup``, leave together what shares fixtures."""
     if config.pluginmanager.hasplugin("xdist"):

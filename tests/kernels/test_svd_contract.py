@@ -1,5 +1,7 @@
 """What `truncated_svd` promises for any input: over spectra, scales, sizes, threads and many calls."""
 
+import contextlib
+import ctypes
 import gc
 
 import numba
@@ -160,15 +162,20 @@ def test_the_same_bits_for_any_number_of_threads(dtype):
 
 def growth(call, times=200):
     """Bytes by which the process grows over many calls, after as many as fill its pools."""
-    process = psutil.Process()
     for _ in range(20):
         call()
-    gc.collect()
-    before = process.memory_info().rss
+    before = resident()
     for _ in range(times):
         call()
+    return resident() - before
+
+
+def resident():
+    """Bytes that the process holds, without what the C library keeps of memory that was freed."""
     gc.collect()
-    return process.memory_info().rss - before
+    with contextlib.suppress(AttributeError, OSError):  # other C libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
+    return psutil.Process().memory_info().rss
 
 
 @pytest.mark.parametrize("rank", [1, 4])

@@ -27,7 +27,9 @@ SLICES = 160
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
     """A line for each call of an engine in a worker."""
-    return tmp_path_factory.mktemp("log") / "calls"
+    path = tmp_path_factory.mktemp("log") / "calls"
+    path.touch()
+    return path
 
 
 @pytest.fixture(scope="module")
