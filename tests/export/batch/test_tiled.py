@@ -60,7 +60,7 @@ def joined(tiles, image):
 
 
 def assert_rounding(tiles, whole):
-    """Convolutions of another size add in another order; what rounding leaves is small against the largest."""
+    """Convolutions of another size add in another order: what that leaves is small against the largest."""
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5 * float(whole.abs().max()))
 
 
