@@ -4,9 +4,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from eigenfeatures.eigen.choices import DEVICES
 from eigenfeatures.eigen.errors import InputError
-
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def choose_device(name: str) -> torch.device:

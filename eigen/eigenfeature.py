@@ -14,6 +14,7 @@ from eigenfeatures.eigen.device import convolution_order
 from eigenfeatures.eigen.files import atomic_path
 from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.eigen.network import Network
+from eigenfeatures.eigen.reliability import ILL_DETERMINED_RATIO
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.eigen.samples import SampleSet
 from eigenfeatures.eigen.stacks import VoxelSize
@@ -21,10 +22,6 @@ from eigenfeatures.kernels import StrongestChannel, TruncatedSVD, strongest_chan
 
 ALPHA_LAYERS = ("relu1", "relu2")
 SINGULAR_VALUES = 8
-
-# Above this ratio σ₂/σ₁ the direction of u₁ is decided by noise: a perturbation E
-# of the maps turns it by up to ‖E‖ / (σ₁ − σ₂).
-ILL_DETERMINED_RATIO = 0.99
 
 
 @dataclass(frozen=True)

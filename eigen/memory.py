@@ -1,15 +1,11 @@
 """How much memory a training step needs, told before it starts."""
 
-from pathlib import Path
-
-import psutil
 import torch
 from torch import nn
 
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.free_memory import free_memory
 from eigenfeatures.eigen.network import Network
-
-_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def training_memory(network: Network, batch: int, activation_bytes: int = 4) -> int:
@@ -72,21 +68,7 @@ def available_memory(device: torch.device) -> int:
     """Return the free bytes of the device: of the GPU, or of this machine."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return min([int(psutil.virtual_memory().available), *_control_group_room()])
-
-
-def _control_group_room() -> list[int]:
-    """Return what each memory limit around this process leaves: those of Slurm and containers on Linux."""
-    membership = Path("/proc/self/cgroup")
-    if not membership.is_file():
-        return []
-    group = membership.read_text(encoding="utf-8").rpartition("0::/")[2].strip()
-    room = []
-    for folder in (_CONTROL_GROUPS / group, *(_CONTROL_GROUPS / group).parents):
-        limit, used = folder / "memory.max", folder / "memory.current"
-        if limit.is_file() and used.is_file() and (text := limit.read_text().strip()) != "max":
-            room.append(max(0, int(text) - int(used.read_text())))
-    return room
+    return free_memory()
 
 
 def _output_shape(module: nn.Module, shape: torch.Size) -> torch.Size:

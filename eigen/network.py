@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from eigenfeatures.eigen.choices import PRESETS
 from eigenfeatures.eigen.errors import InputError
-
-PRESETS = ("paper", "reduced", "alexnet", "small")
 
 _RESPONSE_LAYER = re.compile(r"(conv|relu)\d+")
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from eigenfeatures.eigen.choices import RESOLUTIONS
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.network import Network
-
-RESOLUTIONS = ("pooled", "dense")
 
 
 def responses(

@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.eigenfeature import ILL_DETERMINED_RATIO
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.reliability import ILL_DETERMINED_RATIO
 from eigenfeatures.export.outputs import ALPHA, CLASSIFICATION, DECOMPOSITION, Request
 
 AGREEMENT = 0.995

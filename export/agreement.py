@@ -10,8 +10,8 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.eigenfeature import ILL_DETERMINED_RATIO
 from eigenfeatures.eigen.preprocessing import Preprocessing
+from eigenfeatures.eigen.reliability import ILL_DETERMINED_RATIO
 from eigenfeatures.export.raw_graph import RawGraph
 from eigenfeatures.kernels import truncated_svd
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eigenfeatures.eigen.progress import Item
-from eigenfeatures.export.steps import Talk
+from eigenfeatures.export.talk import Talk
 
 
 class _SpeedColumn(ProgressColumn):

@@ -23,8 +23,9 @@ from eigenfeatures.eigen.samples import SampleSet, Specimen
 from eigenfeatures.eigen.stacks import VoxelSize
 from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.export.settings import Settings
-from eigenfeatures.export.steps import Talk, fill_slices
+from eigenfeatures.export.steps import fill_slices
 from eigenfeatures.export.tables import read_table
+from eigenfeatures.export.talk import Talk
 
 _LARGEST_BLOCK = 4
 

@@ -4,15 +4,16 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
-import safetensors.torch
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.export.outputs import Request
 from eigenfeatures.export.versions import versions
+
+if TYPE_CHECKING:
+    from eigenfeatures.eigen.model_file import Model
 
 _PREFIX = "eigenfeatures."
 # What others rely on, with the kinds that it must have.
@@ -20,7 +21,7 @@ _NEEDED = {"classes": list, "size": list, "dtype": str, "outputs": list, "layer"
 
 
 def write_metadata(
-    proto: onnx.ModelProto, model: Model, request: Request, dtype: str, description: dict[str, Any]
+    proto: onnx.ModelProto, model: "Model", request: Request, dtype: str, description: dict[str, Any]
 ) -> None:
     """Put into a graph what `read_metadata` gives.
 
@@ -35,11 +36,14 @@ def write_metadata(
     description
         Further facts, such as the crop: names to anything that JSON holds.
     """
-    preprocessing = model.preprocessing
+    from eigenfeatures.eigen.responses import stride_of
+
+    preprocessing, network = model.preprocessing, model.network
+    layers = {request.layer, *request.outputs} & {*network.response_layers}
     facts = {
         "classes": list(model.classes),
-        "preset": model.network.preset,
-        "size": list(model.network.size),
+        "preset": network.preset,
+        "size": list(network.size),
         "operator": preprocessing.operator,
         "normalise": "slice" if preprocessing.mean is None else "dataset",
         "mean": preprocessing.mean,
@@ -49,6 +53,7 @@ def write_metadata(
         "layer": request.layer,
         "resolution": request.resolution,
         "rank": request.rank,
+        "strides": {layer: stride_of(network, layer) for layer in sorted(layers)},
         "any_size": request.any_size,
         "weights_sha256": weights_sha256(model),
         "training": model.training,
@@ -68,8 +73,10 @@ def _texts(facts: dict[str, Any]) -> dict[str, str]:
     return {_PREFIX + name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
 
 
-def weights_sha256(model: Model) -> str:
+def weights_sha256(model: "Model") -> str:
     """Return the hash of the weights as safetensors: that of ``model.safetensors`` in a run's folder."""
+    import safetensors.torch
+
     return hashlib.sha256(safetensors.torch.save(model.network.tensors())).hexdigest()
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
+from eigenfeatures.eigen.choices import RESOLUTIONS
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.network import Network, build_network
-from eigenfeatures.eigen.responses import RESOLUTIONS, responses
+
+if TYPE_CHECKING:
+    from eigenfeatures.eigen.network import Network
 
 CLASSIFICATION = ("probabilities", "logits")
 ALPHA = ("alpha_index", "alpha_maximum", "alpha_mean")
@@ -87,8 +88,13 @@ def parse_outputs(text: str) -> tuple[str, ...]:
     return names
 
 
-def largest_rank(network: Network, layer: str, resolution: str) -> int:
+def largest_rank(network: "Network", layer: str, resolution: str) -> int:
     """Return how many singular vectors the response maps of a slice have."""
+    import torch
+
+    from eigenfeatures.eigen.network import build_network
+    from eigenfeatures.eigen.responses import responses
+
     # On the meta device nothing is computed but the shape.
     with torch.device("meta"):
         twin = build_network(network.preset, network.classes, network.size).eval()
@@ -97,7 +103,7 @@ def largest_rank(network: Network, layer: str, resolution: str) -> int:
 
 
 def checked_request(
-    network: Network, outputs: Sequence[str], layer: str, resolution: str, rank: int, any_size: bool
+    network: "Network", outputs: Sequence[str], layer: str, resolution: str, rank: int, any_size: bool
 ) -> Request:
     """Make a `Request` of which the network can give every output.
 

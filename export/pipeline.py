@@ -16,13 +16,13 @@ from eigenfeatures.export.run_folder import RunFolder, check_empty
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.steps import (
     Run,
-    Talk,
     export_step,
     infer_step,
     start,
     train_step,
 )
 from eigenfeatures.export.tables import numbers, read_table
+from eigenfeatures.export.talk import Talk
 
 
 def complete_run(samples: Path, out: Path, settings: Settings, resume: bool, talk: Talk) -> RunFolder:

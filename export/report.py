@@ -11,7 +11,7 @@ from eigenfeatures.export.finished import Finished
 from eigenfeatures.export.html import Cell, Section, Table, write_report
 from eigenfeatures.export.run_figures import COMPARED_TRAINING, run_figures
 from eigenfeatures.export.run_folder import RunFolder
-from eigenfeatures.export.steps import Talk
+from eigenfeatures.export.talk import Talk
 
 
 def report_step(folder: RunFolder, samples: SampleSet, model: Model, talk: Talk) -> None:

@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-import torch
 
-from eigenfeatures.eigen.device import choose_device, trains_in_bfloat16
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import sha256, write_text
-from eigenfeatures.eigen.model_file import DESCRIPTION_FILE
 from eigenfeatures.eigen.progress import Track
 from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.export.settings import Settings
@@ -93,6 +90,8 @@ class RunFolder:
     @property
     def has_model(self) -> bool:
         """Whether its training is finished."""
+        from eigenfeatures.eigen.model_file import DESCRIPTION_FILE
+
         return (self.path / DESCRIPTION_FILE).is_file()
 
     def remove_leftovers(self) -> None:
@@ -109,6 +108,10 @@ class RunFolder:
 
     def write_record(self) -> None:
         """Write ``run.toml``."""
+        import torch
+
+        from eigenfeatures.eigen.device import choose_device, trains_in_bfloat16
+
         device = choose_device(self.settings.device)
         text = tomli_w.dumps(
             {
@@ -238,5 +241,7 @@ def hash_inputs(samples: SampleSet, track: Track) -> dict[str, str]:
 
 
 def _processor() -> str:
+    import torch
+
     found: Mapping[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return f"{platform.machine()} {found.get('cpu_name', '')}".strip()

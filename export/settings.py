@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from eigenfeatures.eigen.device import DEVICES
+from eigenfeatures.eigen.choices import AUGMENTATIONS, DEVICES, LABELS, PRESETS, RESOLUTIONS
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.network import PRESETS
 from eigenfeatures.eigen.preprocessing import NORMALISATIONS
-from eigenfeatures.eigen.responses import RESOLUTIONS
 from eigenfeatures.eigen.split import SPLITS
 from eigenfeatures.eigen.stacks import Region
-from eigenfeatures.eigen.training import AUGMENTATIONS, LABELS, TrainingPlan
+from eigenfeatures.eigen.training_plan import TrainingPlan
 from eigenfeatures.kernels import OPERATORS
 
 _SMALLER_BATCH = {"reduced": 32}

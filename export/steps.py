@@ -23,7 +23,6 @@ from eigenfeatures.eigen.preprocessing import (
     operator_named,
     sample_statistics,
 )
-from eigenfeatures.eigen.progress import Track
 from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.eigen.split import GUARD, TRAIN, VALIDATION, split_slices
 from eigenfeatures.eigen.training import TrainingStep, check_batch_size, train
@@ -42,18 +41,11 @@ from eigenfeatures.export.run_folder import (
 )
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.tables import Columns, read_table, write_table
+from eigenfeatures.export.talk import Talk
 from eigenfeatures.kernels import SliceStatistics
 
 _COMPARED_SLICES = 8
 _LARGEST_BATCH = 16
-
-
-@dataclass(frozen=True)
-class Talk:
-    """How a step tells what it does: a loop's progress, and single lines."""
-
-    track: Track
-    say: Callable[[str], None]
 
 
 @dataclass(frozen=True)

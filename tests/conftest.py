@@ -61,7 +61,7 @@ def finished_run(stacks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """The folder of a whole run on `stacks`; read it, don't change it."""
     from eigenfeatures.eigen.progress import silent
     from eigenfeatures.export.pipeline import complete_run
-    from eigenfeatures.export.steps import Talk
+    from eigenfeatures.export.talk import Talk
 
     out = tmp_path_factory.mktemp("run") / "run"
     complete_run(stacks, out, quick_settings(), False, Talk(silent, lambda _: None))

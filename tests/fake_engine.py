@@ -12,7 +12,7 @@ from eigenfeatures.export.batch import opening, to_folder
 from eigenfeatures.export.batch.engine import DeviceMemoryError
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.options import Options
-from eigenfeatures.export.steps import Talk
+from eigenfeatures.export.talk import Talk
 
 QUIET = Talk(silent, lambda _: None)
 

@@ -12,8 +12,8 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Stack
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
+from eigenfeatures.export.batch.fitting import fit_engine
 from eigenfeatures.export.batch.job import choose_plan, probe, run_blocks
-from eigenfeatures.export.batch.large_slices import fit_engine
 from eigenfeatures.export.batch.plan import BlockPlan
 from eigenfeatures.export.batch.source import Reading, Source, open_any, source_of
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.device import DEVICES
+from eigenfeatures.eigen.choices import DEVICES
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.facts import ModelFacts

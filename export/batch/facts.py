@@ -1,15 +1,13 @@
 """What batch inference must know of a model, whichever engine runs it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.network import build_network
-from eigenfeatures.eigen.responses import stride_of
 from eigenfeatures.kernels import Operator
 
 # The output that has the class probabilities of windows over a large slice, as maps.
@@ -42,6 +40,8 @@ class ModelFacts:
         Height and width of the slices in training, whether or not the model takes others.
     map_step : int or None
         How many pixels of the slice lie between two pixels of `CLASS_MAPS`.
+    strides : mapping
+        The same of the pooled maps of layers, where the file tells it.
     """
 
     file: Path
@@ -56,6 +56,7 @@ class ModelFacts:
     crop: int | None = None
     window: tuple[int, int] | None = None
     map_step: int | None = None
+    strides: Mapping[str, int] = field(default_factory=dict)
 
     def stride(self, output: str) -> int:
         """Return how many pixels of the slice lie between two pixels of an output's maps."""
@@ -63,9 +64,19 @@ class ModelFacts:
             return self.map_step
         if self.resolution == "dense":
             return 1
+        layer = self.layer if output == "eigenfeatures" else output
+        return self.strides[layer] if layer in self.strides else self._stride(layer)
+
+    def _stride(self, layer: str) -> int:
+        """Ask the network, which needs torch."""
+        import torch
+
+        from eigenfeatures.eigen.network import build_network
+        from eigenfeatures.eigen.responses import stride_of
+
         with torch.device("meta"):
             network = build_network(self.preset, max(2, len(self.classes)), self.size or (512, 512))
-        return stride_of(network, self.layer if output == "eigenfeatures" else output)
+        return stride_of(network, layer)
 
     def check_slices(self, where: str, height: int, width: int, dtype: np.dtype[Any]) -> None:
         """Raise `InputError` unless the model takes such slices, whole or in windows."""

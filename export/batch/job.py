@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import psutil
-import torch
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.memory import available_memory
+from eigenfeatures.eigen.free_memory import free_memory
 from eigenfeatures.export.batch.batches import Batches
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine
@@ -118,10 +117,8 @@ def choose_plan(
     InputError
         When `max_memory` is no size, or too small.
     """
-    if max_memory is None:
-        limit = demand.resident + available_memory(torch.device("cpu")) // (2 * share)
-    else:
-        limit = parse_bytes(max_memory)
+    half = demand.resident + free_memory() // (2 * share)
+    limit = half if max_memory is None else parse_bytes(max_memory)
     preferred = _BATCH[engine.name.rpartition("-")[2]]
     return plan_blocks(demand, limit, batch or preferred, fixed=batch is not None)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
-from eigenfeatures.export.batch.large_slices import fit_engine
+from eigenfeatures.export.batch.fitting import fit_engine
 from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.source import Source, close_sources, open_sources
 

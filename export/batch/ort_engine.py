@@ -201,9 +201,16 @@ def _facts(file: Path, metadata: dict[str, Any], given: Any) -> ModelFacts:
             resolution=metadata["resolution"],
             crop=None if crop is None else int(crop),
             window=(rows, columns),
+            strides={str(layer): _positive(stride) for layer, stride in metadata.get("strides", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file} does not say what it takes ({error}); export the model again") from error
+
+
+def _positive(number: object) -> int:
+    if not isinstance(number, int) or number < 1:
+        raise ValueError(f"a stride of {number}")
+    return number
 
 
 def _choose(file: Path, asked: Sequence[str] | None, found: Iterable[Any]) -> tuple[str, ...]:

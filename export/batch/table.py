@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.eigenfeature import ILL_DETERMINED_RATIO
 from eigenfeatures.eigen.files import atomic_path
+from eigenfeatures.eigen.reliability import ILL_DETERMINED_RATIO
 from eigenfeatures.export.tables import format_cell
 from eigenfeatures.kernels import SliceStatistics
 

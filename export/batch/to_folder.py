@@ -21,7 +21,7 @@ from eigenfeatures.export.batch.stages import Stage
 from eigenfeatures.export.batch.table import columns, is_volume, split_volumes, write_blocks
 from eigenfeatures.export.batch.volumes import Volumes, make_volumes
 from eigenfeatures.export.run_folder import check_outside
-from eigenfeatures.export.steps import Talk
+from eigenfeatures.export.talk import Talk
 from eigenfeatures.export.versions import versions
 
 # From the blocks that are left to those that are written.

@@ -16,9 +16,9 @@ from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.eigen.split import TRAIN, VALIDATION, split_slices
 from eigenfeatures.eigen.training import VALIDATION_INTERVAL, train
 from eigenfeatures.export.settings import Settings
-from eigenfeatures.export.steps import Talk
 from eigenfeatures.export.study.comparison_time import comparison_minutes
 from eigenfeatures.export.study.plan import CORE, StudyPlan
+from eigenfeatures.export.talk import Talk
 
 _TIMED_ITERATIONS = 3
 

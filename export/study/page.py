@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from eigenfeatures.eigen.figures import figure_png
 from eigenfeatures.eigen.files import write_bytes, write_text
 from eigenfeatures.export.html import Cell, Section, Table, write_report
-from eigenfeatures.export.steps import Talk
 from eigenfeatures.export.study.parts import Part
 from eigenfeatures.export.study.study_folder import StudyFolder
 from eigenfeatures.export.tables import write_table
+from eigenfeatures.export.talk import Talk
 
 GLOSSARY = (
     "The eigenfeature u₁ is the one image that best sums up all response maps of a layer on a slice; α is the"

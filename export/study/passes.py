@@ -18,8 +18,8 @@ from eigenfeatures.eigen.study.described import describe_samples
 from eigenfeatures.eigen.study.maps import View
 from eigenfeatures.eigen.study.measurement import Measured, measure
 from eigenfeatures.eigen.study.stored import Arrays, load_arrays, save_arrays
-from eigenfeatures.export.steps import Talk
 from eigenfeatures.export.study.subjects import Subject
+from eigenfeatures.export.talk import Talk
 from eigenfeatures.kernels import Operator
 
 # Raised when what is measured changes its meaning, so that older files are not taken for it.

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from eigenfeatures.eigen.choices import PRESETS
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.network import PRESETS
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.kernels import OPERATORS
 

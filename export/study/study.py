@@ -21,7 +21,6 @@ from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS
 from eigenfeatures.export.html import Cell
 from eigenfeatures.export.run_folder import check_empty, check_outside, hash_inputs
 from eigenfeatures.export.settings import Settings, read_config
-from eigenfeatures.export.steps import Talk
 from eigenfeatures.export.study.agreement import agreement_part
 from eigenfeatures.export.study.curve import curve_part
 from eigenfeatures.export.study.discrimination import discrimination_part
@@ -42,6 +41,7 @@ from eigenfeatures.export.study.stability import stability_part
 from eigenfeatures.export.study.study_folder import StudyFolder
 from eigenfeatures.export.study.subjects import study_runs
 from eigenfeatures.export.study.trainings import train_runs, unfinished
+from eigenfeatures.export.talk import Talk
 from eigenfeatures.export.versions import versions
 from eigenfeatures.kernels import SliceStatistics
 

@@ -15,7 +15,8 @@ from eigenfeatures.eigen.snapshots import save_snapshot
 from eigenfeatures.eigen.training import TrainingDivergedError
 from eigenfeatures.export.run_folder import RunFolder, check_same_inputs, check_same_settings
 from eigenfeatures.export.settings import Settings
-from eigenfeatures.export.steps import Talk, start, train_step
+from eigenfeatures.export.steps import start, train_step
+from eigenfeatures.export.talk import Talk
 
 SNAPSHOTS = "snapshots"
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import zarr
 from commands import ENVIRONMENT
 
 from eigenfeatures import export
@@ -76,6 +77,24 @@ def test_a_mistake_is_told_at_once(finished_run, stacks):
         export.infer(finished_run, stacks / "sample1.tif", outputs=["colour"])
     with pytest.raises(InputError, match="30×30 pixels, but the model was made for 40×40"):
         export.infer(finished_run, stacks / "sample1.tif", reading=Reading(region=Region(0, 0, 30, 30)))
+
+
+def test_an_exported_file_is_run_without_torch(finished_run, stacks, tmp_path):
+    """Importing it takes longer than all else that comes before the first result."""
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from eigenfeatures.export.cli import main\n"
+        f"sys.argv = ['eigenfeatures', 'infer', {str(finished_run / 'model.onnx')!r},"
+        f" {str(stacks / 'sample1.tif')!r}, '--out', {str(tmp_path / 'out')!r}, '--engine', 'ort-cpu']\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "slices.csv").open(encoding="utf-8") as file:
+        assert len(file.readlines()) == 1 + 16
+    assert zarr.open_array(tmp_path / "out/eigenfeatures/sample1.ome.zarr/0").shape == (2, 16, 20, 20)
 
 
 def test_importing_export_stays_light():

@@ -17,7 +17,7 @@ from fake_engine import run_job
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.batch import cluster as clusters
 from eigenfeatures.export.batch import worker
-from eigenfeatures.export.steps import Talk
+from eigenfeatures.export.talk import Talk
 
 # Blocks of 8 slices.
 OPTIONS = {"batch": 1, "max_memory": "100GB", "threads": 1}

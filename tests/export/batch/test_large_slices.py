@@ -14,7 +14,8 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import DeviceMemoryError, open_engine
-from eigenfeatures.export.batch.large_slices import LargeSlices, fit_engine
+from eigenfeatures.export.batch.fitting import fit_engine
+from eigenfeatures.export.batch.large_slices import LargeSlices
 from eigenfeatures.export.batch.source import Reading, open_sources
 from eigenfeatures.export.batch.whole_slice import WholeSlice
 from eigenfeatures.export.batch.windows import Windows

@@ -12,7 +12,6 @@ from eigenfeatures.eigen.samples import open_samples
 from eigenfeatures.eigen.study.analysis import blocks_of
 from eigenfeatures.eigen.study.maps import View
 from eigenfeatures.export.settings import Settings
-from eigenfeatures.export.steps import Talk
 from eigenfeatures.export.study.nulls import nulls_part
 from eigenfeatures.export.study.opened import OpenStudy
 from eigenfeatures.export.study.passes import Passes
@@ -20,6 +19,7 @@ from eigenfeatures.export.study.plan import make_plan
 from eigenfeatures.export.study.subjects import study_runs
 from eigenfeatures.export.study.trainings import train_runs
 from eigenfeatures.export.tables import numbers, read_table
+from eigenfeatures.export.talk import Talk
 
 LAYER = "relu2"
 CHANCE = 1 / len(studies.LENGTHS)

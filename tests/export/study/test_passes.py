@@ -14,9 +14,9 @@ from eigenfeatures.eigen.samples import open_samples
 from eigenfeatures.eigen.study.chunks import StudiedNetwork
 from eigenfeatures.eigen.study.maps import View
 from eigenfeatures.eigen.study.measurement import all_pairs
-from eigenfeatures.export.steps import Talk
 from eigenfeatures.export.study.passes import Passes
 from eigenfeatures.export.study.subjects import Subject
+from eigenfeatures.export.talk import Talk
 
 EVERY = 8
 PAIRS = all_pairs(2)

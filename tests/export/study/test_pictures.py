@@ -7,11 +7,11 @@ from eigenfeatures.eigen.preprocessing import sample_statistics
 from eigenfeatures.eigen.progress import silent
 from eigenfeatures.eigen.samples import open_samples
 from eigenfeatures.export.run_folder import hash_inputs
-from eigenfeatures.export.steps import Talk
 from eigenfeatures.export.study.pictures import pictures_part
 from eigenfeatures.export.study.plan import make_plan
 from eigenfeatures.export.study.study import _opened
 from eigenfeatures.export.study.study_folder import StudyFolder
+from eigenfeatures.export.talk import Talk
 
 RUNS = [f"small{what}-seed{seed}" for what in ("", "-augment-none", "-batch64") for seed in (0, 1)]
 

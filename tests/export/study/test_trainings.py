@@ -19,8 +19,8 @@ from eigenfeatures.eigen.files import sha256
 from eigenfeatures.eigen.progress import silent
 from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.export.settings import Settings
-from eigenfeatures.export.steps import Talk
 from eigenfeatures.export.study.trainings import train_runs, unfinished
+from eigenfeatures.export.talk import Talk
 
 LAYER, THREADS = "relu2", 2
 
@@ -30,7 +30,7 @@ PROCESS = """
 import os, pickle, signal, sys
 from pathlib import Path
 from eigenfeatures.eigen.progress import silent
-from eigenfeatures.export.steps import Talk
+from eigenfeatures.export.talk import Talk
 from eigenfeatures.export.study.trainings import train_runs
 
 replace, left = Path.replace, int(sys.argv[1])
