@@ -97,10 +97,10 @@ def test_no_slice_of_these_is_flagged_or_unconverged(rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("split", "iterations"), [("block", 70), ("random", 40)])
-def test_the_papers_network_tells_the_materials_apart(split, iterations, ct_data, tmp_path):
-    """Within the paper's 70 iterations."""
-    options = ("--preset", "paper", "--split", split, "--iterations", iterations)
+@pytest.mark.parametrize("split", ["block", "random"])
+def test_the_papers_network_tells_the_materials_apart(split, ct_data, tmp_path):
+    """Within 40 of the paper's 70 iterations."""
+    options = ("--preset", "paper", "--split", split, "--iterations", 40)
     answer = call("run", ct_data, "--out", tmp_path / "run", *options)
     assert answer.code == 0, answer.error
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
