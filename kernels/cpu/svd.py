@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.kernels.arrays import read_only, working_dtype
+from eigenfeatures.kernels.cpu.centre import centred
 from eigenfeatures.kernels.cpu.krylov import Workspace
 from eigenfeatures.kernels.cpu.triplets import UNDEFINED, Triplets, triplets
 from eigenfeatures.kernels.svd import TruncatedSVD
@@ -34,7 +35,7 @@ def decompose(
     room = Workspace.make(channels, pixels, dtype, max_passes) if searched else None
     results: list[Triplets] = []
     for x, left in zip(maps, u, strict=True):
-        working = read_only((centred(x) if center else x).astype(dtype, copy=False))
+        working = read_only(centred(x, dtype) if center else x.astype(dtype, copy=False))
         result = triplets(working, left, direction, tol, seed, room)
         if result.method not in UNDEFINED:
             direction = result.v[0]
@@ -52,10 +53,3 @@ def decompose(
         method=gathered("method", "<U7"),
         energy=gathered("energy", np.float64),
     )
-
-
-def centred(x: NDArray[Any]) -> NDArray[np.float64]:
-    """Subtract each row's mean, taken about its first value so that a constant row gives zeros."""
-    values: NDArray[np.float64] = np.subtract(x, x[:, :1], dtype=np.float64)
-    values -= values.mean(axis=1, keepdims=True)
-    return values
