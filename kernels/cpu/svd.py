@@ -1,7 +1,11 @@
-"""Truncated SVD of the slices of a stack, each search started from the slice before."""
+"""Truncated SVD of the slices of a stack: searches start from the slice before, others go side by side."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +17,9 @@ from eigenfeatures.kernels.svd import TruncatedSVD
 
 # From so many pixels on a search takes less time than LAPACK, where there are no more of them than channels.
 _SEARCHED = 64
+
+# From the number of a slice, and where to start its search, to its triplets.
+_Slice = Callable[..., Triplets]
 
 
 def decompose(
@@ -33,13 +40,13 @@ def decompose(
     # A search pays for one vector, and where LAPACK on the slice itself takes longer.
     searched = rank == 1 and max_passes > 0 and (pixels > channels or pixels >= _SEARCHED)
     room = Workspace.make(channels, pixels, dtype, max_passes) if searched else None
-    results: list[Triplets] = []
-    for x, left in zip(maps, u, strict=True):
+
+    def one(number: int, direction: NDArray[np.float64]) -> Triplets:
+        x = maps[number]
         working = read_only(centred(x, dtype) if center else x.astype(dtype, copy=False))
-        result = triplets(working, left, direction, tol, seed, room)
-        if result.method not in UNDEFINED:
-            direction = result.v[0]
-        results.append(result)
+        return triplets(working, u[number], direction, tol, seed, room)
+
+    results = _in_turn(one, count, direction) if searched else _side_by_side(one, count, direction)
 
     def gathered(name: str, dtype: Any, *shape: int) -> NDArray[Any]:
         return np.array([getattr(result, name) for result in results], dtype).reshape((count, *shape))
@@ -53,3 +60,27 @@ def decompose(
         method=gathered("method", "<U7"),
         energy=gathered("energy", np.float64),
     )
+
+
+def _in_turn(one: _Slice, count: int, direction: NDArray[np.float64]) -> list[Triplets]:
+    """Decompose slices one after the other, each started from the last that has vectors."""
+    results = []
+    for number in range(count):
+        result = one(number, direction)
+        if result.method not in UNDEFINED:
+            direction = result.v[0]
+        results.append(result)
+    return results
+
+
+def _side_by_side(one: _Slice, count: int, direction: NDArray[np.float64]) -> list[Triplets]:
+    """Decompose slices that need no start from another, a slice a thread where there are enough of them.
+
+    Eigenvectors of a small matrix take a third of the time, and have work for one thread only.
+    """
+    threads = numba.get_num_threads()
+    work = partial(one, direction=direction)
+    if threads == 1 or count < 2 * threads:
+        return list(map(work, range(count)))
+    with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(work, range(count)))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import reference
@@ -194,6 +195,20 @@ def test_stack_is_its_slices():
         alone = truncated_svd(stack[place], 2)
         for name in ("u", "s", "v", "residual", "passes", "method", "energy"):
             np.testing.assert_array_equal(getattr(svd, name)[place], getattr(alone, name))
+
+
+def test_slices_side_by_side_are_those_of_a_loop_and_share_no_fault():
+    """Enough slices for each thread to take its own."""
+    count = 2 * numba.get_num_threads() + 1
+    maps = np.stack([rectified(seed) for seed in range(count)])
+    maps[1], maps[2, 3, 4, 5] = 0, np.nan
+    svd = truncated_svd(maps, 3)
+    assert svd.method[:3].tolist() == ["gram", "zero", "invalid"]
+    for k in range(count):
+        one = truncated_svd(maps[k], 3)
+        for name, value in vars(one).items():
+            np.testing.assert_array_equal(getattr(svd, name)[k], value, err_msg=name)
+    assert numba.get_num_threads() == (count - 1) // 2  # the caller's own is left alone
 
 
 def test_empty_stack():
