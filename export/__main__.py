@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from eigenfeatures.export.missing import install_advice
+
 
 def main() -> None:
     """Prepare the process, then hand over to `eigenfeatures.export.cli`."""
@@ -20,9 +22,7 @@ def main() -> None:
         sys.stderr.write("error: interrupted before anything was done\n")
         sys.exit(1)
     except ModuleNotFoundError as error:
-        sys.stderr.write(
-            f"error: the command needs '{error.name}'; install eigenfeatures[cpu] or eigenfeatures[gpu]\n"
-        )
+        sys.stderr.write(f"error: {install_advice(error)}\n")
         sys.exit(2)
     cli.main()
 

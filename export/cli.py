@@ -10,6 +10,7 @@ import typer
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.console import print_error, terminal_talk
+from eigenfeatures.export.missing import install_advice
 from eigenfeatures.export.options import Values, reports, with_settings
 from eigenfeatures.export.settings import Settings
 
@@ -413,6 +414,8 @@ def main() -> None:
         code = app(arguments, standalone_mode=False)
     except (InputError, typer.TyperException) as error:
         code = _fail(error, 2, arguments)
+    except ModuleNotFoundError as error:  # what only some of the commands need, as torch
+        code = _fail(InputError(install_advice(error)), 2, arguments)
     except Exception as error:  # the last resort, so that no user meets a traceback
         code = _fail(error, 1, arguments)
     sys.exit(code)

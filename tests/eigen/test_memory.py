@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eigenfeatures.eigen import memory
+from eigenfeatures.eigen import free_memory, memory
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.memory import check_training_memory, training_memory
 from eigenfeatures.eigen.network import build_network
@@ -56,7 +56,7 @@ def test_limits_of_control_groups_count(tmp_path, monkeypatch):
     """A job in a container or under Slurm has less than the machine."""
     (tmp_path / "memory.max").write_text("4096\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    monkeypatch.setattr(memory, "_CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(free_memory, "_CONTROL_GROUPS", tmp_path)
     assert memory.available_memory(torch.device("cpu")) == 3096
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available_memory(torch.device("cpu")) > 2**20
