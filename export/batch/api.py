@@ -142,7 +142,7 @@ def _blocks(
 
 
 def _of_library(array: Any, library: str) -> Any:
-    """Return an array of NumPy or torch as one of the library that was asked for, uncopied on its device."""
+    """Return an array of NumPy or torch as one of the library asked for; a copy only where it must be."""
     if library == "torch":
         import torch
 

@@ -62,10 +62,11 @@ def comparison_minutes(samples: SampleSet, settings: Settings, plan: StudyPlan) 
         Name of a plan to minutes. They are about right: deeper layers take longer than the one that is
         timed, and pairs of unlike networks; runs that don't count are left out later.
     """
-    presets = dict.fromkeys(group.preset for group in (*plan.core, plan.reference))
+    works = list(_work(samples, settings, plan))
+    presets = dict.fromkeys(work.preset for work in works)
     known = {preset: _seconds(samples, settings, preset) for preset in presets}
     minutes: dict[str, float] = defaultdict(float)
-    for work in _work(samples, settings, plan):
+    for work in works:
         look, pair = known[work.preset]
         minutes[work.plan] += len(samples) * (work.looks * look + work.pairs * pair) / 60
     return minutes

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import numba
@@ -19,7 +18,7 @@ from eigenfeatures.kernels.svd import TruncatedSVD
 _SEARCHED = 64
 
 # From the number of a slice, and where to start its search, to its triplets.
-_Slice = Callable[..., Triplets]
+_Slice = Callable[[int, NDArray[np.float64]], Triplets]
 
 
 def decompose(
@@ -79,8 +78,8 @@ def _side_by_side(one: _Slice, count: int, direction: NDArray[np.float64]) -> li
     Eigenvectors of a small matrix take a third of the time, and have work for one thread only.
     """
     threads = numba.get_num_threads()
-    work = partial(one, direction=direction)
+    starts = [direction] * count
     if threads == 1 or count < 2 * threads:
-        return list(map(work, range(count)))
+        return list(map(one, range(count), starts))
     with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(work, range(count)))
+        return list(pool.map(one, range(count), starts))
