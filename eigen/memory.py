@@ -44,22 +44,26 @@ def training_memory(network: Network, batch: int, activation_bytes: int = 4) -> 
     return batch * (kept + largest) + 3 * weights
 
 
-def check_training_memory(network: Network, batch: int, available: int, activation_bytes: int = 4) -> int:
-    """Return the estimate, or refuse with the batch size that would fit.
+def check_training_memory(
+    network: Network, batch: int, available: int, activation_bytes: int = 4, at_once: int = 1
+) -> int:
+    """Return the estimate for one training, or refuse with the batch size that would fit.
 
     Raises
     ------
     InputError
-        When a step needs more than `available` bytes.
+        When a step of `at_once` such trainings needs more than `available` bytes.
     """
-    needed = training_memory(network, batch, activation_bytes)
-    if needed > available:
+    needed, share = training_memory(network, batch, activation_bytes), available // at_once
+    if needed > share:
         one, two = (training_memory(network, size, activation_bytes) for size in (1, 2))
-        fits = int((available - (2 * one - two)) // (two - one))
+        fits = int((share - (2 * one - two)) // (two - one))
         advice = f"use --batch-size {fits}" if fits >= 2 else "use a smaller --size or another --preset"
+        each, fewer = (f" for each of {at_once} at once", " or fewer --jobs") if at_once > 1 else ("", "")
         raise InputError(
             f"training '{network.preset}' on {network.size[0]}×{network.size[1]} pixels with batch size "
-            f"{batch} needs about {needed / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are free; {advice}"
+            f"{batch} needs about {needed / 2**30:.1f} GiB and {share / 2**30:.1f} GiB are free{each}; "
+            f"{advice}{fewer}"
         )
     return needed
 

@@ -88,7 +88,7 @@ def measure(samples_folder: Path, out: Path, settings: Settings, talk: Talk) -> 
     """
     with _opened(samples_folder, out, settings, False, talk) as samples:
         check_outside(out, samples_folder)
-        split = _split(samples, settings)
+        split = split_of(samples, settings)
         yield _measured(samples, split, out, settings, False, talk)
 
 
@@ -103,12 +103,13 @@ def start(samples_folder: Path, out: Path, settings: Settings, resume: bool, tal
     """
     with _opened(samples_folder, out, settings, resume, talk) as samples:
         check_outside(out, samples_folder)
-        split = _split(samples, settings)
-        _check_training(samples, split, settings, talk)
+        split = split_of(samples, settings)
+        check_training(samples, split, settings, talk)
         yield _measured(samples, split, out, settings, resume, talk)
 
 
-def _split(samples: SampleSet, settings: Settings) -> NDArray[np.str_]:
+def split_of(samples: SampleSet, settings: Settings) -> NDArray[np.str_]:
+    """Return ``train``, ``validation`` or ``guard`` for every slice."""
     seed = settings.seed if settings.split_seed is None else settings.split_seed
     return split_slices(samples, settings.split, seed)
 
@@ -123,7 +124,16 @@ def _opened(samples_folder: Path, out: Path, settings: Settings, resume: bool, t
     return samples
 
 
-def _check_training(samples: SampleSet, split: NDArray[np.str_], settings: Settings, talk: Talk) -> None:
+def check_training(
+    samples: SampleSet, split: NDArray[np.str_], settings: Settings, talk: Talk, at_once: int = 1
+) -> None:
+    """Refuse a training that does not fit the slices, or `at_once` of which do not fit the memory.
+
+    Raises
+    ------
+    InputError
+        For either, or a layer that the network lacks.
+    """
     network = build_network(settings.preset, len(samples.classes), samples.size)
     network.check_layer(settings.layer)
     check_exportable(network)
@@ -131,7 +141,7 @@ def _check_training(samples: SampleSet, split: NDArray[np.str_], settings: Setti
     check_batch_size(batch, int(np.sum(split == TRAIN)))
     device = choose_device(settings.device)
     free = available_memory(device)
-    needed = check_training_memory(network, batch, free, 2 if trains_in_bfloat16(device) else 4)
+    needed = check_training_memory(network, batch, free, 2 if trains_in_bfloat16(device) else 4, at_once)
     talk.say(
         f"training on '{device.type}' will need about {needed / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free"
     )
@@ -142,7 +152,7 @@ def _measured(
 ) -> Run:
     """Write nothing unless all slices can be read and belong to the run that is resumed."""
     statistics = sample_statistics(samples, operator_named(settings.operator), talk.track)
-    _check_range(samples, statistics)
+    check_range(samples, statistics)
     inputs = hash_inputs(samples, talk.track)
     folder = RunFolder(out.absolute(), samples.root.absolute(), settings, inputs)
     preprocessing = fit_preprocessing(
@@ -158,8 +168,14 @@ def _measured(
     return run
 
 
-def _check_range(samples: SampleSet, statistics: SliceStatistics) -> None:
-    """Refuse intensities whose squared differences float32 can't hold, or takes for zero."""
+def check_range(samples: SampleSet, statistics: SliceStatistics) -> None:
+    """Refuse intensities whose squared differences float32 can't hold, or takes for zero.
+
+    Raises
+    ------
+    InputError
+        Names the first such slice.
+    """
     vanished = (statistics.mean_gradient == 0) & (statistics.deviation > 0)
     lost = np.flatnonzero(vanished | ~np.isfinite(statistics.mean_gradient))
     if len(lost):

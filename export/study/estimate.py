@@ -4,7 +4,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -12,10 +11,11 @@ from eigenfeatures.eigen.device import choose_device
 from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.preprocessing import Preprocessing, operator_named
 from eigenfeatures.eigen.progress import Item
-from eigenfeatures.eigen.samples import SampleSet, open_samples
-from eigenfeatures.eigen.split import TRAIN, VALIDATION, split_slices
+from eigenfeatures.eigen.samples import SampleSet
+from eigenfeatures.eigen.split import TRAIN, VALIDATION
 from eigenfeatures.eigen.training import VALIDATION_INTERVAL, train
 from eigenfeatures.export.settings import Settings
+from eigenfeatures.export.steps import split_of
 from eigenfeatures.export.study.comparison_time import comparison_minutes
 from eigenfeatures.export.study.plan import CORE, StudyPlan
 from eigenfeatures.export.talk import Talk
@@ -24,14 +24,14 @@ _TIMED_ITERATIONS = 3
 
 
 def announce_time(
-    samples: Path, settings: Settings, plan: StudyPlan, left: Mapping[str, Settings], talk: Talk
+    samples: SampleSet, settings: Settings, plan: StudyPlan, left: Mapping[str, Settings], talk: Talk
 ) -> None:
     """Say how long each plan will take, by a few iterations and a look at a few slices.
 
     Parameters
     ----------
     samples
-        The folder of stacks.
+        The open stacks, which the trainings fit.
     settings
         What all runs share.
     plan
@@ -40,15 +40,9 @@ def announce_time(
         The trainings that are still to be done.
     talk
         Says it.
-
-    Raises
-    ------
-    InputError
-        Where the stacks can't be read, or a training does not fit them.
     """
-    with open_samples(samples, size=settings.size, regions=settings.regions) as stacks:
-        training = _training_minutes(stacks, plan, left)
-        comparing = comparison_minutes(stacks, settings, plan)
+    training = _training_minutes(samples, plan, left)
+    comparing = comparison_minutes(samples, settings, plan)
     again = ", save what an earlier start has measured" if len(left) < len(plan.runs()) else ""
     for name in dict.fromkeys((*training, *comparing)):
         what = "the core" if name == CORE else f"the plan '{name}'"
@@ -82,9 +76,8 @@ def _minutes(samples: SampleSet, settings: Settings) -> float:
             times.append(time.perf_counter())
             yield item
 
-    split = split_slices(samples, settings.split, settings.seed)
+    split = split_of(samples, settings)
     network = build_network(settings.preset, len(samples.classes), samples.size)
-    network.check_layer(settings.layer)
     train(
         network,
         samples,

@@ -21,6 +21,7 @@ from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS
 from eigenfeatures.export.html import Cell
 from eigenfeatures.export.run_folder import check_empty, check_outside, hash_inputs
 from eigenfeatures.export.settings import Settings, read_config
+from eigenfeatures.export.steps import check_range
 from eigenfeatures.export.study.agreement import agreement_part
 from eigenfeatures.export.study.curve import curve_part
 from eigenfeatures.export.study.discrimination import discrimination_part
@@ -40,7 +41,7 @@ from eigenfeatures.export.study.settings_compared import settings_part
 from eigenfeatures.export.study.stability import stability_part
 from eigenfeatures.export.study.study_folder import StudyFolder
 from eigenfeatures.export.study.subjects import study_runs
-from eigenfeatures.export.study.trainings import train_runs, unfinished
+from eigenfeatures.export.study.trainings import check_trainings, train_runs, unfinished
 from eigenfeatures.export.talk import Talk
 from eigenfeatures.export.versions import versions
 from eigenfeatures.kernels import SliceStatistics
@@ -97,18 +98,20 @@ def run_study(
     )
     folder = StudyFolder(out.absolute())
     _check(samples, folder, options)
+    torch.set_num_threads(options.threads)
     with open_samples(samples, size=settings.size, regions=settings.regions) as opened:
         for note in opened.notes:
             talk.say(note)
         # Reads every slice, so that a damaged one is found before anything is written.
         statistics = sample_statistics(opened, operator_named(settings.operator), talk.track)
+        check_range(opened, statistics)
         inputs = hash_inputs(opened, talk.track)
-    left = unfinished(folder.runs, plan.runs(), inputs)
-    talk.say(f"{len(left)} of {len(plan.runs())} trainings are to be done")
-    announce_time(samples, settings, plan, left, talk)
+        left = unfinished(folder.runs, plan.runs(), inputs)
+        talk.say(f"{len(left)} of {len(plan.runs())} trainings are to be done")
+        check_trainings(opened, left, options.jobs)
+        announce_time(opened, settings, plan, left, talk)
     _write_record(folder, samples, settings, options)
     diverged = train_runs(samples, folder.runs, left, settings.layer, options.jobs, options.threads, talk)
-    torch.set_num_threads(options.threads)
     with _opened(samples, folder, settings, plan, inputs, statistics, talk) as study:
         chapters = _chapters(study, options)
         facts = _facts(study)

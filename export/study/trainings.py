@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,12 @@ from threading import Thread
 import torch
 
 from eigenfeatures.eigen.progress import Item, silent
+from eigenfeatures.eigen.samples import SampleSet
 from eigenfeatures.eigen.snapshots import save_snapshot
 from eigenfeatures.eigen.training import TrainingDivergedError
 from eigenfeatures.export.run_folder import RunFolder, check_same_inputs, check_same_settings
 from eigenfeatures.export.settings import Settings
-from eigenfeatures.export.steps import start, train_step
+from eigenfeatures.export.steps import check_training, split_of, start, train_step
 from eigenfeatures.export.talk import Talk
 
 SNAPSHOTS = "snapshots"
@@ -39,6 +40,19 @@ def unfinished(folder: Path, runs: dict[str, Settings], inputs: dict[str, str]) 
                 continue
         left[name] = settings
     return left
+
+
+def check_trainings(samples: SampleSet, runs: Mapping[str, Settings], jobs: int) -> None:
+    """Refuse trainings that do not fit the slices, or `jobs` of which do not fit the memory.
+
+    Raises
+    ------
+    InputError
+        For the first of them.
+    """
+    kinds = {(each.preset, each.plan.batch_size, each.split): each for each in runs.values()}
+    for settings in kinds.values():
+        check_training(samples, split_of(samples, settings), settings, _SILENT, min(jobs, len(runs)))
 
 
 def train_runs(

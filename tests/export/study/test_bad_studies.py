@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import studies
 import tifffile
+import torch
 from commands import assert_refused, call
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.memory import training_memory
+from eigenfeatures.eigen.network import build_network
+from eigenfeatures.export import steps
+from eigenfeatures.export.study import estimate
 
 SMALL = ("--presets", "small", "--seeds", "2", "--also-preset", "small")
 
@@ -50,6 +57,55 @@ def test_a_bad_argument_is_named_and_nothing_is_left(what, samples, tmp_path):
     arguments, reason = BAD_ARGUMENTS[what]
     assert_refused(studies.study(samples, tmp_path / "out", *SMALL, *arguments), reason)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def not_timed(monkeypatch):
+    """A training that is timed fails the test."""
+    monkeypatch.setattr(estimate, "train", lambda *_, **__: pytest.fail("a training was timed"))
+
+
+@pytest.mark.usefixtures("not_timed")
+@pytest.mark.parametrize(
+    ("jobs", "advice"),
+    [
+        (1, r"GiB are free; use --batch-size \d+$"),
+        (2, r"GiB are free for each of 2 at once; use --batch-size \d+ or fewer --jobs$"),
+    ],
+)
+def test_trainings_that_do_not_fit_the_memory_are_refused_untimed(
+    jobs, advice, samples, tmp_path, monkeypatch
+):
+    network = build_network("small", len(studies.LENGTHS), (studies.SIZE, studies.SIZE))
+    too_little = jobs * training_memory(network, studies.CHANGED["batch_size"] // 2, activation_bytes=2)
+    monkeypatch.setattr(steps, "available_memory", lambda _: too_little)
+    assert_refused(studies.study(samples, tmp_path / "out", *SMALL, "--jobs", jobs), advice)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("not_timed")
+def test_intensities_beyond_float32s_squares_are_refused_untimed(samples, tmp_path):
+    root = shutil.copytree(samples, tmp_path / "samples")
+    images = tifffile.imread(root / "sample2.tif").astype(np.float32) * np.float32(1e25)
+    tifffile.imwrite(root / "sample2.tif", images, photometric="minisblack")
+    reason = r"sample2\.tif: slice 0 \(counted from 0\) has intensities too large or too small"
+    assert_refused(studies.study(root, tmp_path / "out", *SMALL), reason)
+    assert not (tmp_path / "out").exists()
+
+
+def test_trainings_are_timed_with_the_threads_that_they_will_have(samples, tmp_path, monkeypatch):
+    before, seen = torch.get_num_threads(), []
+
+    def stop(*_, **__):
+        seen.append(torch.get_num_threads())
+        raise InputError("stopped")
+
+    monkeypatch.setattr(estimate, "train", stop)
+    try:
+        assert_refused(studies.study(samples, tmp_path / "out", *SMALL, "--threads", before + 1), "stopped")
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [before + 1]
 
 
 BAD_CONFIGS = {
