@@ -15,6 +15,9 @@ from eigenfeatures.eigen.study.bootstrap import Interval
 from eigenfeatures.export.html import Table
 from eigenfeatures.export.tables import Columns
 
+# The least correlations of two maps that are called so, set in ``docs/study/definitions.md``.
+NEARLY_THE_SAME, ALIKE = 0.8, 0.5
+
 
 @dataclass(frozen=True)
 class Exhibit:
@@ -161,7 +164,7 @@ def p_in_words(p: float) -> str:
 
 
 def level_in_words(correlation: float) -> str:
-    """Name a correlation of two maps by limits that are set in ``docs/study/definitions.md``."""
-    if correlation >= 0.8:
+    """Name a correlation of two maps."""
+    if correlation >= NEARLY_THE_SAME:
         return "nearly the same"
-    return "alike" if correlation >= 0.5 else "different"
+    return "alike" if correlation >= ALIKE else "different"

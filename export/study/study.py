@@ -227,5 +227,5 @@ def _facts(study: OpenStudy) -> list[tuple[str, Cell]]:
         ("core runs that count", f"{sum(run.accepted for run in core)} of {len(core)}"),
         ("split", study.base.split),
         ("operator", study.base.operator),
-        ("block of slices", f"about {study.blocks.length} slices"),
+        ("slices counted as one observation", f"up to about {study.blocks.length} neighbours"),
     ]

@@ -2,8 +2,10 @@
 
 import base64
 import re
+import tomllib
 from html.parser import HTMLParser
 from itertools import pairwise
+from types import SimpleNamespace
 
 import matplotlib.image
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 import studies
 
 from eigenfeatures.eigen.study.similarity import MEASURES
+from eigenfeatures.export.study import methods
+from eigenfeatures.export.study.plan import make_plan
 
 CHAPTERS = [
     "In short",
@@ -139,7 +143,7 @@ def test_the_page_begins_with_the_answers_in_short(page, summary):
 
 
 def test_the_methods_are_those_of_the_settings(page):
-    methods = chapters(page)["Methods"]
+    text = chapters(page)["Methods"]
     for words in (
         f"{3 * studies.SLICES} slices of {studies.SIZE} × {studies.SIZE} pixels from 3 samples",
         "magnitude of their gradient (sobel), standardised by slice",
@@ -147,8 +151,32 @@ def test_the_methods_are_those_of_the_settings(page):
         "learning rate 0.02, L2 0.1, augmentation 'flips'",
         "small 2 times (15 iterations of 32 slices), reduced 2 times (15 iterations of 32 slices)",
         "response maps at relu2 (pooled, not centred)",
+        "none was stopped early",
+        "logistic regression",
+        "Kendall's τ with a two-sided p over all permutations",
     ):
-        assert words in methods
+        assert words in text
+
+
+def test_the_methods_tell_of_every_further_plan_and_of_the_precision(page, finished):
+    text = chapters(page)["Methods"]
+    record = tomllib.loads(
+        (finished.folder / "runs" / "small-seed0" / "run.toml").read_text(encoding="utf-8")
+    )
+    assert f"computed in {record['device']['training_precision']} on cpu" in text
+    for words in (
+        "small was trained 2 times with the labels of the training slices permuted",
+        "small was trained 2 times with validation slices that were 30 % of the slices of each sample",
+        "small was trained 2 times with each of: forward gradient, prewitt gradient, scharr gradient",
+        "each of: augmentation: none, batches of 64, standardised by dataset",
+    ):
+        assert words in text
+
+
+def test_the_methods_tell_of_no_plan_that_is_not_there():
+    plan = make_plan(studies.BASE, studies.PRESETS, studies.SEEDS, ["claims"], "small", studies.SEEDS)
+    (sentence,) = methods._further_plans(SimpleNamespace(plan=plan))
+    assert sentence.startswith("To test side claims, small was trained 2 times")
 
 
 def test_every_figure_is_a_png_that_fits_the_page(finished, page):
