@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ from matplotlib.figure import Figure
 
 from eigenfeatures.eigen.figures.style import (
     LABEL_SIZE,
-    OKABE_ITO,
+    SERIES_COLOURS,
+    SERIES_MARKERS,
     TICK_SIZE,
     decimal,
     new_figure,
@@ -21,9 +23,6 @@ from eigenfeatures.eigen.figures.style import (
 _ROW, _FRAME = 0.27, 1.25
 _GAP_ROWS = 0.4
 _LONGEST_LABEL = 44
-# One colour for a row, or one a label where the labels return from group to group.
-_COLOURS = (OKABE_ITO[0], OKABE_ITO[3], OKABE_ITO[2], OKABE_ITO[5], OKABE_ITO[4], OKABE_ITO[1])
-_MARKERS = "osD^vP"
 
 
 class IntervalRow(NamedTuple):
@@ -42,7 +41,6 @@ def interval_plot(
     rows: Sequence[IntervalRow],
     title: str,
     xlabel: str,
-    reference: float | None = None,
     numbers: str = "estimate [95 % interval]",
 ) -> Figure:
     """Draw estimates as points with bars, with their numbers beside them.
@@ -55,8 +53,6 @@ def interval_plot(
         Of the figure.
     xlabel
         What is estimated, with its unit.
-    reference
-        A value to compare with, drawn as a dashed line.
     numbers
         What point and bar are; heads the numbers.
 
@@ -77,12 +73,10 @@ def interval_plot(
     places, headings = _places(rows)
     styles = _styles(rows)
     for place, row in zip(places, rows, strict=True):
-        colour, marker = styles.get(row.label, (_COLOURS[0], _MARKERS[0]))
+        colour, marker = styles.get(row.label, (SERIES_COLOURS[0], SERIES_MARKERS[0]))
         if np.isfinite([row.low, row.high]).all():
             axes.hlines(place, row.low, row.high, color=colour, linewidth=2)
         axes.plot(row.estimate, place, marker, color=colour, markersize=6)
-    if reference is not None:
-        axes.axvline(reference, color="0.35", linestyle="dashed", linewidth=1.0, zorder=0.5)
     _name_rows(axes, rows, places, headings, numbers)
     bottom = places[-1] + 0.7
     axes.set_ylim(bottom, -0.7)
@@ -96,14 +90,16 @@ def interval_plot(
 
 
 def _places(rows: Sequence[IntervalRow]) -> tuple[list[float], dict[float, str]]:
-    """Give each row its place from the top, below a line for the heading of its group, if it has one."""
+    """Give each row its place from the top, below the lines of the heading of its group, if it has one."""
     places: list[float] = []
     headings: dict[float, str] = {}
     following = 0.0
     for group, members in groupby(rows, key=lambda row: row.group):
         if group:
-            headings[following] = group
-            following += 1
+            heading = fill(short_name(group, 2 * _LONGEST_LABEL), _LONGEST_LABEL)
+            lines = heading.count("\n") + 1
+            headings[following + (lines - 1) / 2] = heading
+            following += lines
         for _ in members:
             places.append(following)
             following += 1
@@ -112,10 +108,11 @@ def _places(rows: Sequence[IntervalRow]) -> tuple[list[float], dict[float, str]]
 
 
 def _styles(rows: Sequence[IntervalRow]) -> dict[str, tuple[str, str]]:
+    """Give each label a style where labels return from group to group; else all rows look the same."""
     labels = list(dict.fromkeys(row.label for row in rows))
-    if len(labels) > len(_COLOURS) or 2 * len(labels) > len(rows):
+    if len(labels) > len(SERIES_COLOURS) or 2 * len(labels) > len(rows):
         return {}
-    return dict(zip(labels, zip(_COLOURS, _MARKERS, strict=True), strict=False))
+    return dict(zip(labels, zip(SERIES_COLOURS, SERIES_MARKERS, strict=True), strict=False))
 
 
 def _name_rows(
@@ -127,8 +124,7 @@ def _name_rows(
 ) -> None:
     """Write labels and headings on the left, numbers on the right."""
     labels = [short_name(row.label, _LONGEST_LABEL) for row in rows]
-    titles = [short_name(heading, _LONGEST_LABEL) for heading in headings.values()]
-    axes.set_yticks([*places, *headings], [*labels, *titles], fontsize=TICK_SIZE)
+    axes.set_yticks([*places, *headings], [*labels, *headings.values()], fontsize=TICK_SIZE)
     for label in axes.get_yticklabels()[len(places) :]:
         label.set_fontweight("bold")
     axes.tick_params(axis="y", length=0)

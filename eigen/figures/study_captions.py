@@ -50,12 +50,30 @@ STUDY_CAPTIONS: Mapping[str, Caption] = MappingProxyType(
             "sample with another.",
         ),
         "null_models": Caption(
-            "Are they the network's or the image's? Null models",
-            "Each point is the same similarity for trained networks and for null models: untrained "
-            "networks, networks trained on shuffled labels, the gradient image and a smoothed gradient "
-            "image; bars are 95 % intervals over runs and blocks of slices. Where a null model comes as "
-            "high as the trained networks, that stability belongs to the image and the architecture and not "
-            "to what was learned.",
+            "Similarity between seeds, trained networks and null models",
+            "Each point is the mean Pearson correlation of the maps of a slice in two runs; bars are 95 %"
+            " intervals over runs and blocks of slices. Where a null model comes as high as the trained"
+            " networks, that stability belongs to the image and the architecture and not to what was"
+            " learned; what slices of other samples have in common belongs to neither.",
+        ),
+        "null_models_closeness": Caption(
+            "How well blurred gradient images fit the maps",
+            "Each point is the mean correlation of a map with the sum of blurred gradient images of its"
+            " slice that fits it best. A map that this fits well says little that filtering the image"
+            " would not.",
+        ),
+        "null_models_before_and_after": Caption(
+            "Trained networks against null models",
+            "Each point is the mean Pearson correlation of the maps of a slice in a trained network and"
+            " in a null model, of the same seed (the same initial weights) and of others. Where runs of"
+            " one seed agree far better than others, u₁ is still that of the initial weights.",
+        ),
+        "gradient_image": Caption(
+            "How close are the maps to the gradient image?",
+            "Each point is the mean correlation of a map with |∇Y| of the same slice, blurred by a Gaussian"
+            " whose deviation is given in pixels of the slice, and with the sum of all blurs that fits it"
+            " best (which has no sign); bars are 95 % intervals over runs and blocks of slices. A map that"
+            " is close to a blurred gradient image says little that filtering the image would not.",
         ),
         "settings_compared": Caption(
             "Similarity between seeds by setting",
@@ -108,7 +126,8 @@ STUDY_CAPTIONS: Mapping[str, Caption] = MappingProxyType(
             "Each point is the validation accuracy of one training, by a split at random and by one that"
             " holds out contiguous blocks or whole specimens, with thin lines between trainings of one seed"
             " and thick ones at the means. The difference, which stands above, is owed to near-copies of"
-            " validation slices among the training slices, and to a material that changes along its stack.",
+            " validation slices among the training slices, to a material that changes along its stack, and"
+            " to the slices that a random split trains on and a block split leaves out as a guard.",
         ),
     }
 )

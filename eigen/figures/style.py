@@ -16,6 +16,9 @@ TICK_SIZE = 9
 # Okabe and Ito, "Color universal design" (2008), without the yellow, which is too pale for lines on white.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
 ORANGE = OKABE_ITO[1]
+# Of curves or kinds of rows that are told apart in one figure: neighbours differ most.
+SERIES_COLOURS = tuple(OKABE_ITO[place] for place in (0, 3, 2, 5, 4, 1))
+SERIES_MARKERS = "osD^vP"
 LINE_STYLES = ("solid", "dashed")
 
 _LONGEST_NAME = 28

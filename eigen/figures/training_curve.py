@@ -11,13 +11,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.figures.style import LABEL_SIZE, OKABE_ITO, TICK_SIZE, new_figure, short_name
+from eigenfeatures.eigen.figures.style import (
+    LABEL_SIZE,
+    OKABE_ITO,
+    SERIES_COLOURS,
+    SERIES_MARKERS,
+    TICK_SIZE,
+    new_figure,
+    short_name,
+)
 
 Band = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 """Estimate, lower and upper end of its confidence interval, each ``(T,)``."""
 
-_COLOURS = tuple(OKABE_ITO[place] for place in (0, 3, 2, 5, 4, 1))
-_MARKERS = "osD^vP"
 _LINES = ("solid", "dashed", "dashdot", "dotted")
 
 
@@ -56,13 +62,13 @@ def training_curve(
     ValueError
         Where there are more curves than colours.
     """
-    if len(curves) > len(_COLOURS):
-        raise ValueError(f"curves: {len(curves)}; at most {len(_COLOURS)} can be told apart")
+    if len(curves) > len(SERIES_COLOURS):
+        raise ValueError(f"curves: {len(curves)}; at most {len(SERIES_COLOURS)} can be told apart")
     figure = new_figure(title, 6.6)
     above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     _draw_curves(above, iterations, curves)
     above.set_ylabel(ylabel, fontsize=LABEL_SIZE)
-    _draw_accuracy(below, iterations, accuracy, dict(zip(curves, _COLOURS, strict=False)))
+    _draw_accuracy(below, iterations, accuracy, dict(zip(curves, SERIES_COLOURS, strict=False)))
     if threshold is not None:
         below.axhline(threshold, color="0.35", linestyle="dotted", linewidth=1.2, zorder=0.5)
         below.annotate(
@@ -86,7 +92,7 @@ def training_curve(
 
 def _draw_curves(axes: Axes, iterations: NDArray[Any], curves: Mapping[str, Band]) -> None:
     lines = {}
-    for (name, band), colour, marker in zip(curves.items(), _COLOURS, _MARKERS, strict=False):
+    for (name, band), colour, marker in zip(curves.items(), SERIES_COLOURS, SERIES_MARKERS, strict=False):
         estimate, low, high = band
         axes.fill_between(iterations, low, high, color=colour, alpha=0.18, linewidth=0)
         (lines[name],) = axes.plot(

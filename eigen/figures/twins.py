@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures.style import (
     LABEL_SIZE,
-    OKABE_ITO,
     PAGE_WIDTH,
+    SERIES_COLOURS,
     TICK_SIZE,
     new_figure,
     short_name,
 )
 
 # Blue, vermilion, green: told apart with any colour vision, and dark enough for text on white.
-KIND_COLOURS = (OKABE_ITO[0], OKABE_ITO[3], OKABE_ITO[2])
+KIND_COLOURS = SERIES_COLOURS[:3]
 
 _WIDTH_OF_A_GROUP = 0.84
 # Characters in a line as wide as the page: of numbers and kinds, and of the names of groups.

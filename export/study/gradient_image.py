@@ -13,6 +13,7 @@ from eigenfeatures.export.study.parts import (
     Exhibit,
     Part,
     estimate_columns,
+    exhibit,
     in_words,
     interval_rows,
     run_estimates,
@@ -81,12 +82,4 @@ def _exhibit(estimates: Sequence[Estimate]) -> Exhibit:
     figure = interval_plot(
         interval_rows(estimates, labels), "Correlation of the maps with the gradient image", "correlation"
     )
-    return Exhibit(
-        "gradient_image",
-        "How close are the maps to the gradient image?",
-        "Each point is the mean correlation of a map with |∇Y| of the same slice, blurred by a Gaussian whose"
-        " deviation is given in pixels of the slice, and with the sum of all blurs that fits it best (which"
-        " has no sign); bars are 95 % intervals over runs and blocks of slices. A map that is close to a"
-        " blurred gradient image says little that filtering the image would not.",
-        figure,
-    )
+    return exhibit("gradient_image", figure)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from eigenfeatures.eigen.figures import interval_plot
+from eigenfeatures.eigen.figures import STUDY_CAPTIONS, interval_plot
 from eigenfeatures.eigen.study.analysis import Analysis
 from eigenfeatures.eigen.study.bootstrap import Interval
 from eigenfeatures.eigen.study.chunks import KINDS
@@ -12,6 +12,7 @@ from eigenfeatures.export.study.parts import (
     Exhibit,
     Part,
     estimate_columns,
+    exhibit,
     in_words,
     interval_rows,
     pair_estimates,
@@ -196,39 +197,11 @@ def _before_after(analysis: Analysis, names: Sequence[str]) -> str:
 def _exhibits(
     stability: Sequence[Estimate], closeness: Sequence[Estimate], crossed: Sequence[Estimate]
 ) -> Iterator[Exhibit]:
-    for name, estimates, title, text in (
-        (
-            "null_models",
-            stability,
-            "Similarity between seeds, trained networks and null models",
-            (
-                "Each point is the mean Pearson correlation of the maps of a slice in two runs; bars are 95 %"
-                " intervals over runs and blocks of slices. Where a null model comes as high as the trained"
-                " networks, that stability belongs to the image and the architecture and not to what was"
-                " learned; what slices of other samples have in common belongs to neither."
-            ),
-        ),
-        (
-            "null_models_closeness",
-            closeness,
-            "How well blurred gradient images fit the maps",
-            (
-                "Each point is the mean correlation of a map with the sum of blurred gradient images of its"
-                " slice that fits it best. A map that this fits well says little that filtering the image"
-                " would not."
-            ),
-        ),
-        (
-            "null_models_before_and_after",
-            crossed,
-            "Trained networks against null models",
-            (
-                "Each point is the mean Pearson correlation of the maps of a slice in a trained network and"
-                " in a null model, of the same seed (the same initial weights) and of others. Where runs of"
-                " one seed agree far better than others, u₁ is still that of the initial weights."
-            ),
-        ),
+    for name, estimates in (
+        ("null_models", stability),
+        ("null_models_closeness", closeness),
+        ("null_models_before_and_after", crossed),
     ):
         if estimates:
-            figure = interval_plot(interval_rows(estimates, _LABELS), title, "correlation")
-            yield Exhibit(name, title, text, figure)
+            title = STUDY_CAPTIONS[name].title
+            yield exhibit(name, interval_plot(interval_rows(estimates, _LABELS), title, "correlation"))
