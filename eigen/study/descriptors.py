@@ -41,16 +41,13 @@ _LEAST_SHARE = 1e-9
 _SLICES_AT_ONCE = 32
 
 
-def describe(maps: NDArray[np.floating], keep_strength: bool = False) -> NDArray[np.float64]:
-    """Describe every map by a few numbers.
+def describe(maps: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Describe every map, divided by its root mean square, by a few numbers.
 
     Parameters
     ----------
     maps : ndarray, shape (slices, h, w)
         Of 8 × 8 pixels or more.
-    keep_strength : bool, optional
-        Keep the scale of the maps, as raw slices and |∇Y| have one. By default each map is first
-        divided by its root mean square, since u₁ has unit norm and carries no strength.
 
     Returns
     -------
@@ -63,8 +60,7 @@ def describe(maps: NDArray[np.floating], keep_strength: bool = False) -> NDArray
     for start in range(0, len(finite), _SLICES_AT_ONCE):
         chosen = finite[start : start + _SLICES_AT_ONCE]
         images = maps[chosen].astype(np.float64)
-        if not keep_strength:
-            images = _divide(images, np.sqrt(np.mean(images**2, axis=(1, 2))))
+        images = _divide(images, np.sqrt(np.mean(images**2, axis=(1, 2))))
         rows[chosen] = np.column_stack(
             [
                 images.mean(axis=(1, 2)),

@@ -166,19 +166,6 @@ def cross_pearson(a: Maps, b: Maps) -> Array:
     return np.clip(_centred_unit(_rows(a)) @ _centred_unit(_rows(b)).T, -1.0, 1.0)
 
 
-def partial_correlation(a: Maps, b: Maps, given: Maps) -> Array:
-    """Correlate what the given images leave of two maps: their similarity beyond the image.
-
-    Shapes are those of `residual`.
-
-    Returns
-    -------
-    ndarray
-        ``(slices,)`` float64; NaN where the given images leave nothing of one of the maps.
-    """
-    return pearson(residual(a, given), residual(b, given))
-
-
 def has_contrast(maps: Maps) -> NDArray[np.bool_]:
     """Tell which maps ``(slices, h, w)`` are finite and vary by more than their rounding."""
     return _varies(_rows(maps))

@@ -89,14 +89,6 @@ def angles_between(a: Subspaces, b: Subspaces, rank: int) -> Array:
     return angles
 
 
-def principal_angles(a: Maps, b: Maps, rank: int) -> Array:
-    """Measure the principal angles between the first `rank` vectors of two runs.
-
-    Vectors are those of `prepare_subspaces`; what is returned and raised is that of `angles_between`.
-    """
-    return angles_between(prepare_subspaces(a[:, :rank]), prepare_subspaces(b[:, :rank]), rank)
-
-
 def subspace_overlap(angles: Array) -> Array:
     """Return the mean squared cosine of angles in degrees ``(slices, rank)``: 1 the same space, 0 orthogonal.
 

@@ -17,7 +17,7 @@ from eigenfeatures.eigen.study.similarity import (
     cross_pearson,
     has_contrast,
     multiple_correlation,
-    partial_correlation,
+    pearson,
     prepare,
     residual,
     top_pixels,
@@ -166,6 +166,11 @@ def test_measures_are_symmetric_and_bounded(pair):
         value = forth[measure][0]
         assert np.isnan(value) or (0 if measure == "iou" else -1) <= value <= 1 + 1e-9
     np.testing.assert_array_equal(np.isnan(forth["pearson"]), ~(has_contrast(a) & has_contrast(b)))
+
+
+def partial_correlation(a, b, images):
+    """What 'beyond the image' means."""
+    return pearson(residual(a, images), residual(b, images))
 
 
 def test_partial_correlation_is_the_textbook_one():

@@ -10,7 +10,6 @@ from eigenfeatures.eigen.study.subspaces import (
     SUBSPACE_RANKS,
     angles_between,
     prepare_subspaces,
-    principal_angles,
     subspace_overlap,
 )
 
@@ -21,6 +20,10 @@ def vectors(seed, slices=3, k=8, shape=(9, 7)):
 
 def columns(maps, rank):
     return maps[:rank].reshape(rank, -1).T.astype(np.float64)
+
+
+def principal_angles(a, b, rank):
+    return angles_between(prepare_subspaces(a[:, :rank]), prepare_subspaces(b[:, :rank]), rank)
 
 
 @pytest.mark.parametrize("rank", SUBSPACE_RANKS)
