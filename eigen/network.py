@@ -139,6 +139,11 @@ def build_network(preset: str, classes: int, size: tuple[int, int], seed: int = 
     return network
 
 
+def square_side(size: int | tuple[int, ...]) -> int:
+    """Return the one side of a square kernel or stride, which torch states in either form."""
+    return size if isinstance(size, int) else size[0]
+
+
 def _convolutional_layers(blocks: tuple[_Block, ...]) -> OrderedDict[str, nn.Module]:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 1

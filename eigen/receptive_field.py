@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from eigenfeatures.eigen.network import Network
+from eigenfeatures.eigen.network import Network, square_side
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,8 @@ def receptive_field(network: Network, layer: str) -> ReceptiveField:
             after += stride * (module.kernel_size[0] - 1 - padding)
             stride *= module.stride[0]
         elif isinstance(module, nn.MaxPool2d):
-            after += stride * (_side(module.kernel_size) - 1)
-            stride *= _side(module.stride)
+            after += stride * (square_side(module.kernel_size) - 1)
+            stride *= square_side(module.stride)
         if name == layer:
             break
     return ReceptiveField(stride, before, after)
-
-
-def _side(size: int | tuple[int, ...]) -> int:
-    """Return the one side of a square kernel or stride, which torch states in either form."""
-    return size if isinstance(size, int) else size[0]

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from eigenfeatures.eigen.choices import RESOLUTIONS
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.network import Network
+from eigenfeatures.eigen.network import Network, square_side
+from eigenfeatures.eigen.receptive_field import receptive_field
 
 
 def responses(
@@ -63,13 +64,7 @@ def responses(
 
 def stride_of(network: Network, layer: str) -> int:
     """Return how many pixels of the slice lie between two pixels of a pooled map."""
-    network.check_layer(layer)
-    stride = 1
-    for name, module in network.named_children():
-        stride *= _stride(module)
-        if name == layer:
-            break
-    return stride
+    return receptive_field(network, layer).stride
 
 
 def _pooled(module: nn.Module, images: Tensor) -> Tensor:
@@ -79,13 +74,8 @@ def _pooled(module: nn.Module, images: Tensor) -> Tensor:
 
 def _stride(module: nn.Module) -> int:
     if isinstance(module, nn.Conv2d):
-        return _side(module.stride)
-    return _side(module.stride) if isinstance(module, nn.MaxPool2d) else 1
-
-
-def _side(size: int | tuple[int, ...]) -> int:
-    """Return the one side of a square kernel or stride, which torch states in either form."""
-    return size if isinstance(size, int) else size[0]
+        return square_side(module.stride)
+    return square_side(module.stride) if isinstance(module, nn.MaxPool2d) else 1
 
 
 class _Dense:
@@ -105,10 +95,10 @@ class _Dense:
                 dilation=self.stride,
                 groups=module.groups,
             )
-            self._advance(_side(module.kernel_size), int(module.padding[0]), _stride(module))
+            self._advance(square_side(module.kernel_size), int(module.padding[0]), _stride(module))
             return images
         if isinstance(module, nn.MaxPool2d):
-            kernel = _side(module.kernel_size)
+            kernel = square_side(module.kernel_size)
             # Padded at the end, so that the map keeps its size; -inf never wins.
             end = (kernel - 1) * self.stride
             images = functional.pad(images, (0, end, 0, end), value=-torch.inf)

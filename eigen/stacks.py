@@ -17,10 +17,10 @@ from eigenfeatures.eigen.closing import Closing
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.voxel_size import VoxelSize
 
-__all__ = ["Region", "Stack", "VoxelSize"]
+__all__ = ["MAX_SLICE_BYTES", "Region", "Stack", "VoxelSize"]
 
 # A slice that claims more is taken for damage or malice: nothing is allocated for it.
-_MAX_SLICE_BYTES = 4 << 30
+MAX_SLICE_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Stack(Closing):
         self.dtype: np.dtype[Any] = dtype.newbyteorder("=")
         self.voxel_size = voxel_size
         _, height, width = shape
-        if height * width * dtype.itemsize > _MAX_SLICE_BYTES:
+        if height * width * dtype.itemsize > MAX_SLICE_BYTES:
             raise InputError(
                 f"{path}: a slice of {height}×{width} pixels exceeds 4 GiB; crop or bin the stack"
             )

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.stacks import MAX_SLICE_BYTES
 
 # Declared sizes beyond these are taken for damage or malice: nothing is allocated for them.
 _MAX_SIDE = 1 << 20
-_MAX_SLICE_BYTES = 4 << 30
 _MAX_TILE_SIDE = 4096  # unless the slice is larger still
 _MAX_DIRECTORY_ENTRIES = 4096
 _MAX_DESCRIPTION_BYTES = 64 << 20
@@ -239,7 +239,7 @@ def _check_page(directory: _Directory) -> Page:
     dtype = _check_greyscale(directory)
     if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
         raise InputError(f"{where}: claims {height}×{width} pixels; {_DAMAGED}")
-    if height * width * dtype.itemsize > _MAX_SLICE_BYTES:
+    if height * width * dtype.itemsize > MAX_SLICE_BYTES:
         raise InputError(f"{where}: a slice of {height}×{width} pixels exceeds 4 GiB; crop or bin the stack")
     return Page(directory.offset, height, width, dtype, _check_segments(directory, height, width, dtype))
 
