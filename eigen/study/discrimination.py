@@ -64,8 +64,8 @@ def discriminate(
     labels : ndarray of int, shape (slices,)
         The sample of each slice.
     blocks : ndarray of int, shape (slices,)
-        The block of each slice. Blocks belong to one sample each; the slices of a sample are in their
-        order in the stack.
+        The block of each slice. Blocks belong to one sample each, and regions cut from one stack share
+        those of equal depth; the slices of a region are in their order in the stack.
     train, validation : ndarray of bool, shape (slices,)
         The slices that a network was trained and judged on.
 
@@ -91,35 +91,36 @@ def block_folds(
     labels: NDArray[np.int64], blocks: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     """Yield the masks of the slices to train on and to judge on, for each fold of `discriminate`."""
-    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    runs = [_runs(blocks[slices]) for slices in members]
-    if len(members) < 2 or min(map(len, runs)) < 2:
+    of_samples = [np.unique(blocks[labels == label]) for label in np.unique(labels)]
+    if len(of_samples) < 2 or min(map(len, of_samples)) < 2:
         raise InputError(
             "discrimination needs two samples of at least two blocks of slices each; "
             "use more samples, longer stacks or shorter blocks"
         )
-    folds = min(FOLDS, *map(len, runs))
+    first_half, last_half = _halves(blocks)
+    folds = min(FOLDS, *map(len, of_samples))
     for fold in range(folds):
-        trained, judged = np.ones(len(labels), bool), np.zeros(len(labels), bool)
-        for slices, bounds in zip(members, runs, strict=True):
-            held = np.array_split(np.arange(len(bounds)), folds)[fold]
-            first, last = held[0], held[-1]
-            start, stop = bounds[first][0], bounds[last][1]
-            before = _length(bounds[first - 1]) // 2 if first > 0 else 0
-            after = _length(bounds[last + 1]) // 2 if last + 1 < len(bounds) else 0
-            judged[slices[start:stop]] = True
-            trained[slices[start - before : stop + after]] = False
-        yield trained, judged
+        held: list[int] = []
+        before: list[int] = []
+        after: list[int] = []
+        for numbers in of_samples:
+            chosen = np.array_split(np.arange(len(numbers)), folds)[fold]
+            first, stop = chosen[0], chosen[-1] + 1
+            held += numbers[first:stop].tolist()
+            before += numbers[max(first - 1, 0) : first].tolist()
+            after += numbers[stop : stop + 1].tolist()
+        judged = np.isin(blocks, held)
+        near = (np.isin(blocks, before) & last_half) | (np.isin(blocks, after) & first_half)
+        yield ~judged & ~near, judged
 
 
-def _runs(blocks: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return where each block of one sample starts and ends."""
-    starts = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist()]
-    return list(zip(starts, [*starts[1:], len(blocks)], strict=True))
-
-
-def _length(bounds: tuple[int, int]) -> int:
-    return bounds[1] - bounds[0]
+def _halves(blocks: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Mark the first and the last half of each block, in each of the regions that share it."""
+    starts = np.flatnonzero(np.diff(blocks, prepend=blocks[0] - 1))
+    lengths = np.diff(starts, append=len(blocks))
+    place = np.arange(len(blocks)) - np.repeat(starts, lengths)
+    length = np.repeat(lengths, lengths)
+    return place < length // 2, place >= length - length // 2
 
 
 def _accuracy(

@@ -76,6 +76,25 @@ def test_folds_hold_out_runs_of_blocks_behind_half_a_block():
     assert np.all(judgements == 1)
 
 
+def test_regions_of_one_stack_are_held_out_at_the_same_depths():
+    """Slices at one depth of two regions resemble each other: one would be recognised by the other."""
+    one_stack = np.repeat(np.arange(BLOCKS), LENGTH)
+    regions = np.concatenate([one_stack, one_stack, one_stack + BLOCKS])
+    depths = np.tile(np.arange(BLOCKS * LENGTH), 3)
+    of_sample = np.repeat([0, 0, 1], BLOCKS * LENGTH)
+    alone = block_folds(of_sample[BLOCKS * LENGTH :], regions[BLOCKS * LENGTH :])
+    for (trained, judged), (trained_alone, judged_alone) in zip(
+        block_folds(of_sample, regions), alone, strict=True
+    ):
+        for label in (0, 1):
+            known, new = (depths[part & (of_sample == label)] for part in (trained, judged))
+            assert np.abs(known[:, None] - new).min() == LENGTH // 2 + 1
+        for both, one in ((trained, trained_alone), (judged, judged_alone)):
+            first, second, rest = np.split(both, 3)
+            assert np.array_equal(first, second)
+            assert np.array_equal(np.concatenate([second, rest]), one)
+
+
 def test_two_blocks_make_two_folds():
     two = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3])
     first, second = block_folds(two // 2, two)
