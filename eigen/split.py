@@ -67,7 +67,7 @@ def split_slices(samples: SampleSet, how: str, seed: int) -> NDArray[np.str_]:
     return split
 
 
-def guard_length(samples: SampleSet, members: NDArray[np.int64]) -> int:
+def guard_length(samples: SampleSet, members: NDArray[np.int64]) -> tuple[int, bool]:
     """Return after how many slices a stack no longer resembles itself.
 
     Parameters
@@ -79,22 +79,24 @@ def guard_length(samples: SampleSet, members: NDArray[np.int64]) -> int:
 
     Returns
     -------
-    int
+    length : int
         The smallest lag, of a geometric series, at which standardised |∇Y| of slices
         that far apart correlate by at most `GUARD_CORRELATION` in the mean; at least
-        1 and at most `LARGEST_GUARD_SHARE` of the stack, even if they still do.
+        1 and at most `LARGEST_GUARD_SHARE` of the stack.
+    enough : bool
+        Whether slices that far apart do correlate by as little.
     """
     region = members[samples.specimen_of[members] == samples.specimen_of[members[0]]]
     if len(region) < 2:
-        return 1
+        return 1, True
     largest = max(1, round(LARGEST_GUARD_SHARE * len(region)))
     anchors = np.unique(np.linspace(0, len(region) - 1 - largest, _COMPARED_SLICES).astype(np.int64))
     here = standardized_gradient(samples.read(region[anchors]))
     for lag in np.unique(np.geomspace(1, largest, 16).astype(np.int64)):
         there = standardized_gradient(samples.read(region[anchors + lag]))
         if float(np.mean(here * there, dtype=np.float64)) <= GUARD_CORRELATION:
-            return int(lag)
-    return largest
+            return int(lag), True
+    return largest, False
 
 
 def _random(samples: SampleSet, split: NDArray[np.str_], draw: np.random.Generator) -> None:
@@ -109,7 +111,7 @@ def _block(samples: SampleSet, split: NDArray[np.str_], draw: np.random.Generato
         positions = samples.slice_of[members]
         depth = int(positions.max()) + 1
         length = round(VALIDATION_SHARE * depth)
-        guard = guard_length(samples, members)
+        guard, _ = guard_length(samples, members)
         start = int(draw.integers(0, depth - length + 1))
         inside = (positions >= start) & (positions < start + length)
         near = (positions >= start - guard) & (positions < start + length + guard)

@@ -30,11 +30,15 @@ class Blocks:
         Slices in the longest block, about.
     block_of, sample_of : ndarray of int, shape (slices,)
         Block and sample of every slice.
+    too_short : tuple of int
+        Samples whose slices still resemble each other a block apart, blocks being no longer than
+        `LARGEST_GUARD_SHARE` of a stack. Intervals of what they decide are too narrow.
     """
 
     length: int
     block_of: NDArray[np.int64]
     sample_of: NDArray[np.int64]
+    too_short: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -46,12 +50,16 @@ def blocks_of(samples: SampleSet) -> Blocks:
     """Cut every stack into blocks as long as its slices correlate; see `guard_length`."""
     block_of = np.empty(len(samples), np.int64)
     lengths, start = [], 0
-    for members in slices_by_source(samples).values():
-        lengths.append(guard_length(samples, members))
-        blocks = slice_blocks(np.zeros(len(members), np.int64), samples.slice_of[members], lengths[-1])
+    too_short = set()
+    for (label, _), members in slices_by_source(samples).items():
+        length, enough = guard_length(samples, members)
+        blocks = slice_blocks(np.zeros(len(members), np.int64), samples.slice_of[members], length)
         block_of[members] = start + blocks
         start += int(blocks.max()) + 1
-    return Blocks(max(lengths), block_of, samples.label)
+        lengths.append(length)
+        if not enough:
+            too_short.add(label)
+    return Blocks(max(lengths), block_of, samples.label, tuple(sorted(too_short)))
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class Analysis:
     def between(self, first: str, second: str, *, same_seed: bool = False) -> NDArray[np.int64]:
         """Return the rows of the pairs of a run of one group and a run of the other.
 
-        Runs of one seed can share their initial weights and the order of slices, so that they
+        Runs of one seed share the order of slices and can share their initial weights, so that they
         are no independent trainings: they are left out, or asked for alone.
         """
         pairs = self.measured.pairs
@@ -113,15 +121,6 @@ class Analysis:
         """Compare two measures of the same runs."""
         return paired_difference(self._run_cells(first, group), self._run_cells(second, group))
 
-    def paired_groups(self, measure: str, first: str, second: str) -> Paired:
-        """Compare the pairs of runs of two groups whose runs match one by one, as trained and untrained."""
-        own, members = self._matched(first)
-        other, matching = self._matched(second)
-        if not np.array_equal(members, matching):
-            raise ValueError(f"the runs of {first} and of {second} don't match one by one")
-        cells = self._pair_cells(measure, own)
-        return paired_difference(cells, replace(cells, values=self.measured.of_pairs[measure][other]))
-
     def paired_groups_of_runs(self, first: tuple[str, str], second: tuple[str, str]) -> Paired:
         """Compare a measure of the runs of a group with one of another group, whose runs match one by one."""
         (measure, group), (other_measure, other_group) = first, second
@@ -130,15 +129,6 @@ class Analysis:
             cells, replace(cells, values=self._run_cells(other_measure, other_group).values)
         )
 
-    def _matched(self, group: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows within a group, and where in the group their runs stand, in the order of that."""
-        rows, runs = self.within(group), list(self.groups[group])
-        place = np.empty(len(self.measured.runs), np.int64)
-        place[runs] = np.arange(len(runs))
-        members = np.sort(place[self.measured.pairs[rows]], axis=1)
-        order = np.lexsort(members.T[::-1])
-        return rows[order], members[order]
-
     def _pair_cells(self, measure: str, rows: NDArray[np.int64]) -> Cells:
         return self._cells(self.measured.of_pairs[measure][rows], self.measured.pairs[rows])
 
@@ -146,12 +136,24 @@ class Analysis:
         rows = np.array(self.groups[group], np.int64)
         return self._cells(self.measured.of_runs[measure][rows], rows[:, None])
 
-    def _cells(self, values: NDArray[np.float64], members: NDArray[np.int64]) -> Cells:
-        group_of = np.full(len(self.measured.runs), len(self.groups), np.int64)
-        for number, runs in enumerate(self.groups.values()):
-            group_of[list(runs)] = number
+    def _cells(self, values: NDArray[np.float64], runs: NDArray[np.int64]) -> Cells:
+        """Lay out values of runs or of pairs of runs.
+
+        What is drawn is a seed: runs of one seed, of whatever groups, share what it draws and are no
+        independent trainings. A pair of runs of one seed is therefore one draw, and not two.
+        """
+        distinct, members = np.unique(np.array(self.seeds, np.int64)[runs], return_inverse=True)
+        members = members.reshape(runs.shape)
+        if np.array_equal(members[:, 0], members[:, -1]):
+            members = members[:, :1]
         slices = self.measured.slices
-        return Cells(values, members, group_of, self.blocks.block_of[slices], self.blocks.sample_of[slices])
+        return Cells(
+            values,
+            members,
+            np.zeros(len(distinct), np.int64),
+            self.blocks.block_of[slices],
+            self.blocks.sample_of[slices],
+        )
 
 
 def _clipped(interval: Interval, measure: str) -> Interval:

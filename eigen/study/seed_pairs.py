@@ -1,5 +1,6 @@
 """Pairs of runs known by their seeds, so that one way to look at the runs can be held against another."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from eigenfeatures.eigen.study.bootstrap import Cells, Paired, paired_difference
 
 @dataclass(frozen=True)
 class SeedPairs:
-    """A quantity of every pair of runs of a group.
+    """A quantity of pairs of runs, known by their seeds.
 
     Attributes
     ----------
@@ -26,22 +27,40 @@ class SeedPairs:
     blocks: NDArray[np.int64]
     samples: NDArray[np.int64]
 
+    def mean(self, pairs: Iterable[tuple[int, int]]) -> float:
+        """Return the mean over pairs of seeds and slices; NaN where nothing is defined."""
+        values = np.concatenate([self.values[pair] for pair in pairs])
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if len(values) else np.nan
 
-def seed_pairs(analysis: Analysis, group: str, measure: str, less: str) -> SeedPairs:
-    """Return by how much one measure exceeds another in the pairs of runs within a group.
+
+def seed_pairs(
+    analysis: Analysis, group: str, measure: str, *, less: str | None = None, other: str | None = None
+) -> SeedPairs:
+    """Return a measure of the pairs of runs within a group, or of a group and another.
 
     Parameters
     ----------
     analysis, group
-        The runs; no two have the same seed.
-    measure, less
-        Names of measures of pairs; the second is taken from the first.
+        The runs; no two of a group have the same seed.
+    measure
+        Name of a measure of pairs.
+    less
+        Name of a measure that is taken from the first where it is positive; maps that are opposites are
+        no more alike for it.
+    other
+        Another group. Two seeds are then two pairs of runs, of which the mean is taken.
     """
-    measured, rows = analysis.measured, analysis.within(group)
-    values = measured.of_pairs[measure][rows] - measured.of_pairs[less][rows]
-    seeds = np.sort(np.array(analysis.seeds)[measured.pairs[rows]], axis=1)
+    measured = analysis.measured
+    rows = analysis.within(group) if other is None else analysis.between(group, other)
+    values = measured.of_pairs[measure][rows]
+    if less is not None:
+        values = values - np.maximum(measured.of_pairs[less][rows], 0)
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, (a, b) in enumerate(np.array(analysis.seeds)[measured.pairs[rows]].tolist()):
+        places.setdefault((min(a, b), max(a, b)), []).append(place)
     return SeedPairs(
-        {(first, second): row for (first, second), row in zip(seeds.tolist(), values, strict=True)},
+        {seeds: values[found].mean(axis=0) for seeds, found in places.items()},
         analysis.blocks.block_of[measured.slices],
         analysis.blocks.sample_of[measured.slices],
     )

@@ -1,13 +1,16 @@
 """Which of several paired comparisons count."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 from eigenfeatures.eigen.study.bootstrap import Paired
 
 LEVEL = 0.05
 
+Label = TypeVar("Label", bound=Hashable)
 
-def significant(tests: Mapping[str, Paired]) -> set[str]:
+
+def significant(tests: Mapping[Label, Paired]) -> set[Label]:
     """Return the comparisons that are significant at 5 % by Holm's step-down procedure (Holm 1979).
 
     Parameters
@@ -17,7 +20,7 @@ def significant(tests: Mapping[str, Paired]) -> set[str]:
         runs, is never significant, nor is one that isn't defined.
     """
     p_values = {label: test.p for label, test in tests.items() if test.difference.runs and test.p <= 1}
-    accepted: set[str] = set()
+    accepted: set[Label] = set()
     for number, label in enumerate(sorted(p_values, key=p_values.__getitem__)):
         if p_values[label] > LEVEL / (len(p_values) - number):
             break

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures import training_curve
 from eigenfeatures.eigen.study.chunks import KINDS
-from eigenfeatures.export.study.nulls import EQUAL_WITHIN
+from eigenfeatures.export.study.changes import EQUAL_WITHIN
 from eigenfeatures.export.study.opened import SPARSE, OpenStudy
 from eigenfeatures.export.study.parts import Estimate, Part, estimate_columns, exhibit
 from eigenfeatures.export.study.stability import SYMBOLS

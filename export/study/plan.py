@@ -70,6 +70,15 @@ class StudyPlan:
         groups = (*self.further[::-1], self.reference, *self.core)
         return {name: group.plan for group in groups for name in group.runs}
 
+    @property
+    def reference_seeds(self) -> str:
+        """Say which seeds the reference has, where the core has more or fewer of the same network."""
+        count = len(self.reference.runs)
+        core = next((len(group.runs) for group in self.core if group.name == self.reference.name), count)
+        if count < core:
+            return f" (the first {count} of {core} seeds)"
+        return f" ({count} seeds, not {core})" if count > core else ""
+
     def groups_of(self, plan: str) -> tuple[Group, ...]:
         """Return the groups of a further plan."""
         return tuple(group for group in self.further if group.plan == plan)

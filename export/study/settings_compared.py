@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -44,7 +45,8 @@ class _Setting:
     alike : dict
         Name of a measure to its mean over pairs of runs.
     distinct : SeedPairs
-        What two seeds share on a slice beyond what any two slices share, such as a frame of padding.
+        What two seeds share on a slice beyond what any two slices share, such as a frame of padding;
+        where these share less than nothing, all that the seeds share.
     """
 
     network: str
@@ -104,7 +106,7 @@ def _rows(analysis: Analysis, network: str, label: str) -> Iterator[_Setting]:
         pairs = analysis.within(state)
         if len(pairs):
             alike = {name: analysis.of_pairs(name, pairs) for name in _MEASURES}
-            yield _Setting(network, label, state, alike, seed_pairs(analysis, state, _PEARSON, _OTHER))
+            yield _Setting(network, label, state, alike, seed_pairs(analysis, state, _PEARSON, less=_OTHER))
 
 
 def _operators(study: OpenStudy) -> list[_Setting]:
@@ -123,7 +125,7 @@ def _operators(study: OpenStudy) -> list[_Setting]:
         replace(
             row,
             network=network,
-            label=f"{row.state} gradient",
+            label=_operator_label(study, row.state),
             state=_TRAINED,
             alike={**row.alike, _BEYOND: nothing},
         )
@@ -131,34 +133,45 @@ def _operators(study: OpenStudy) -> list[_Setting]:
     ]
 
 
+def _operator_label(study: OpenStudy, operator: str) -> str:
+    return f"{operator} gradient{study.plan.reference_seeds if operator == study.base.operator else ''}"
+
+
 def _sentences(rows: Sequence[_Setting]) -> list[str]:
     """Name the most stable setting of each network, and those that can't be told from it."""
     found = []
     for network in dict.fromkeys(row.network for row in rows):
         own = [row for row in rows if row.network == network and row.state == _TRAINED]
-        best = max(own, key=_distinct)
+        best = max(own, key=_score)
         others = _not_told_from(best, own)
         sentence = (
             f"{network}: u₁ is the most stable at {best.label}, by how much more two seeds agree on a slice"
             f" ({in_words(best.alike[_PEARSON])}) than on slices of different samples"
-            f" ({in_words(best.alike[_OTHER])})"
+            f" ({in_words(best.alike[_OTHER])}; under 0 counts as 0)"
         )
         told = f"; not told from it: {', '.join(others)}" if others else ""
         found.append(f"{sentence}{told}. {_rank_sentence(own)}".rstrip())
     return found
 
 
-def _distinct(row: _Setting) -> float:
-    return float(np.nan_to_num(row.alike[_PEARSON].estimate - row.alike[_OTHER].estimate, nan=-2.0))
+def _score(row: _Setting) -> float:
+    return float(np.nan_to_num(row.distinct.mean(row.distinct.values), nan=-2.0))
 
 
 def _not_told_from(best: _Setting, settings: Sequence[_Setting]) -> list[str]:
-    """Name the settings of which it isn't shown that the same seeds share less, on the same slices."""
+    """Name the settings of which it isn't shown that the same seeds share less, on the same slices.
+
+    Which one is the best is seen in the data, so that any two could have been compared: all pairs of
+    settings are corrected for, and not only those that the best one is in.
+    """
     tests = {
-        row.label: compare_seed_pairs(best.distinct, row.distinct) for row in settings if row is not best
+        frozenset((one.label, other.label)): compare_seed_pairs(one.distinct, other.distinct)
+        for one, other in combinations(settings, 2)
     }
     shown = significant(tests)
-    return [label for label in tests if label not in shown]
+    return [
+        row.label for row in settings if row is not best and frozenset((best.label, row.label)) not in shown
+    ]
 
 
 def _rank_sentence(rows: Sequence[_Setting]) -> str:

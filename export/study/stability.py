@@ -1,6 +1,6 @@
 """Are the features stable? The core runs against each other, and u₁ against α."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from itertools import combinations
 
 import numpy as np
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures import interval_plot, similarity_matrix, similarity_violins
-from eigenfeatures.eigen.split import VALIDATION
+from eigenfeatures.eigen.split import LARGEST_GUARD_SHARE, VALIDATION
 from eigenfeatures.eigen.study.analysis import Analysis
 from eigenfeatures.eigen.study.bootstrap import Paired
 from eigenfeatures.eigen.study.chunks import KINDS
@@ -79,7 +79,7 @@ def stability_part(study: OpenStudy) -> Part:
             "pairs": pair_columns(study, analysis.measured),
             "runs_by_slice": run_columns(study, analysis.measured),
         },
-        _answer(analysis, pairings),
+        f"{_answer(analysis, pairings)}{_too_short(study)}",
     )
 
 
@@ -109,27 +109,50 @@ def _pairings(analysis: Analysis) -> dict[str, NDArray[np.int64]]:
 
 def _answer(analysis: Analysis, pairings: Mapping[str, NDArray[np.int64]]) -> str:
     """Say whether u₁ changes with the initial weights, and with the architecture."""
-    means = {label: analysis.of_pairs("u1/pearson", rows).estimate for label, rows in pairings.items()}
-    within = {label: mean for label, mean in means.items() if label in analysis.groups}
-    between = {label: mean for label, mean in means.items() if label not in analysis.groups}
+    found = {label: _likeness(analysis, rows) for label, rows in pairings.items()}
+    within = {label: likeness for label, likeness in found.items() if label in analysis.groups}
+    between = {label: likeness for label, likeness in found.items() if label not in analysis.groups}
     parts = [
         f"{title}, u₁ correlates by "
-        + ", ".join(f"{mean:.2f} ({label}: {level_in_words(mean)})" for label, mean in found.items())
-        + f"; the claim that it does not change with {factor} {_borne_out(found.values())}"
-        for title, factor, found in (
+        + ", ".join(f"{words} ({label}: {level})" for label, (words, level) in part.items())
+        + f"; the claim that it does not change with {factor}"
+        f" {_borne_out({level for _, level in part.values()})}"
+        for title, factor, part in (
             ("Between trainings of one network", "the initial weights", within),
             ("Between networks", "the architecture", between),
         )
-        if found
+        if part
     ]
     return ". ".join(parts) + "."
 
 
-def _borne_out(means: Iterable[float]) -> str:
-    levels = {level_in_words(mean) for mean in means}
+def _likeness(analysis: Analysis, rows: NDArray[np.int64]) -> tuple[str, str]:
+    """Return the mean correlation and its level.
+
+    The level is that away from the border, where there is such a place: maps share the frame that
+    padding gives them, whatever they show.
+    """
+    whole, inside = (analysis.of_pairs(f"u1/{name}", rows).estimate for name in ("pearson", "inside"))
+    if not np.isfinite(inside):
+        return f"{whole:.2f}", level_in_words(whole)
+    return f"{whole:.2f}, {inside:.2f} away from the border", level_in_words(inside)
+
+
+def _borne_out(levels: Set[str]) -> str:
     if levels == {"nearly the same"}:
         return "is borne out"
     return "is not borne out" if levels == {"different"} else "holds in part"
+
+
+def _too_short(study: OpenStudy) -> str:
+    """Name the samples whose blocks leave the intervals of the whole study too narrow."""
+    names = [study.samples.classes[label] for label in study.blocks.too_short]
+    if not names:
+        return ""
+    return (
+        f" Slices of {', '.join(names)} still resemble each other a block apart, blocks being at most"
+        f" {LARGEST_GUARD_SHARE:.0%} of a stack: intervals are too narrow by what these samples weigh."
+    )
 
 
 def _against_alpha(tests: Mapping[str, Paired]) -> str:

@@ -50,19 +50,19 @@ def test_block_is_contiguous_and_guarded_on_both_sides(samples, seed):
         assert len(held_out) == round(0.3 * depth)
         assert np.all(np.diff(held_out) == 1)
         distance = np.abs(np.flatnonzero(parts == TRAIN)[:, None] - held_out).min()
-        assert distance == guard_length(samples, np.flatnonzero(samples.specimen_of == number)) + 1
+        assert distance == guard_length(samples, np.flatnonzero(samples.specimen_of == number))[0] + 1
         assert set(parts) == {TRAIN, VALIDATION, GUARD}
 
 
-@pytest.mark.parametrize(("repeats", "guard"), [(1, 1), (4, 4), (40, 15)])
-def test_guard_ends_where_slices_no_longer_correlate(tmp_path, repeats, guard):
+@pytest.mark.parametrize(("repeats", "guard", "enough"), [(1, 1, True), (4, 4, True), (40, 15, False)])
+def test_guard_ends_where_slices_no_longer_correlate(tmp_path, repeats, guard, enough):
     """Each random slice stands `repeats` times in a stack of 100, of which the guard is 15 at most."""
     for name in "ab":
         slices = np.random.default_rng(0).integers(0, 255, (100 // repeats + 1, 24, 24), np.uint8)
         stack = np.repeat(slices, repeats, axis=0)[:100]
         tifffile.imwrite(tmp_path / f"{name}.tif", stack, photometric="minisblack")
     with open_samples(tmp_path) as samples:
-        assert guard_length(samples, np.arange(100)) == guard
+        assert guard_length(samples, np.arange(100)) == (guard, enough)
 
 
 def test_specimens_are_held_out_whole(tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import tifffile
+from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from eigenfeatures.eigen.phantom import make_phantom
@@ -17,7 +18,6 @@ from eigenfeatures.eigen.study.measurement import Measured, all_pairs
 
 # Runs 0, 2, 5 are of one group, 1, 3 of another, 4 of none.
 GROUPS = {"fine": [0, 2, 5], "coarse": [3, 1]}
-GROUP_OF = np.array([0, 1, 0, 1, 2, 0])
 # Runs 0 and 3 have one seed, so have 1 and 2, and 4 and 5.
 SEEDS = (0, 1, 1, 0, 2, 2)
 # Every second of 40 slices of two samples, in blocks of five.
@@ -60,7 +60,7 @@ def sets(measured, rows):
 
 
 def cells(values, members):
-    return Cells(values, members, GROUP_OF, BLOCKS.block_of[SLICES], BLOCKS.sample_of[SLICES])
+    return Cells(values, members, np.zeros(6, int), BLOCKS.block_of[SLICES], BLOCKS.sample_of[SLICES])
 
 
 def test_rows_within_and_between_groups(analysis, measured):
@@ -95,9 +95,46 @@ def test_pairs_are_drawn_with_their_runs_and_blocks(analysis, measured, which):
     values = measured.of_pairs["u1/pearson"][rows]
     found = analysis.of_pairs("u1/pearson", rows)
     assert found.estimate == pytest.approx(np.nanmean(values))
-    assert found == crossed_interval(cells(values, measured.pairs[rows]))
+    # Of whatever group a run is, its seed is what is drawn.
+    assert found == crossed_interval(cells(values, np.array(SEEDS)[measured.pairs[rows]]))
     assert found.low < found.estimate < found.high
-    assert found.runs == (3 if which == "within" else 5)
+    assert found.runs == 3
+
+
+def matched(values, seeds):
+    """Two groups of runs with the same seeds; `values` are of each pair of a run of one and of the other."""
+    pairs = np.array([(a, seeds + b) for a in range(seeds) for b in range(seeds)])
+    slices = np.arange(values.shape[1])
+    measured = Measured(tuple(map(str, range(2 * seeds))), pairs, slices, {"activation": values}, {})
+    groups = {"trained": range(seeds), "untrained": range(seeds, 2 * seeds)}
+    return Analysis(measured, groups, Blocks(1, slices, slices * 0), tuple(range(seeds)) * 2)
+
+
+def test_pairs_of_one_seed_are_as_many_draws_as_there_are_seeds():
+    """Five independent rows: Student's interval of five, and not of five and five runs."""
+    own = np.array([0.3, 0.5, 0.9, 0.4, 0.7])
+    values = np.zeros((25, 6))
+    values[::6] = own[:, None]
+    analysis = matched(values, 5)
+    found = analysis.of_pairs("activation", analysis.between("trained", "untrained", same_seed=True))
+    expected = stats.ttest_1samp(own, 0).confidence_interval(0.95)
+    assert (found.runs, found.degrees_of_freedom) == (5, pytest.approx(4))
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.03)
+
+
+@pytest.mark.parametrize(("seeds", "same_seed"), [(3, True), (5, True), (3, False), (5, False)])
+def test_intervals_of_matched_groups_cover_as_often_as_they_say(seeds, same_seed):
+    """A seed has one effect on all of its runs, as the initial weights and the order of slices have."""
+    random = np.random.default_rng(11)
+    repetitions, hits = 300, 0
+    for _ in range(repetitions):
+        effects = random.standard_normal(seeds)
+        values = np.add.outer(effects, effects).reshape(-1, 1) + 0.3 * random.standard_normal((seeds**2, 8))
+        analysis = matched(values, seeds)
+        rows = analysis.between("trained", "untrained", same_seed=same_seed)
+        found = analysis.of_pairs("activation", rows)
+        hits += found.low <= 0 <= found.high
+    assert 0.92 <= hits / repetitions <= 0.985
 
 
 def test_of_the_slices_that_are_marked_alone(analysis, measured):
@@ -113,7 +150,7 @@ def test_of_the_slices_that_are_marked_alone(analysis, measured):
     alone = Cells(
         values[:, columns],
         measured.pairs[rows],
-        GROUP_OF,
+        np.zeros(6, int),
         BLOCKS.block_of[SLICES[columns]],
         BLOCKS.sample_of[SLICES[columns]],
     )
@@ -129,7 +166,7 @@ def test_runs_are_drawn_with_blocks(analysis, measured):
     values = measured.of_runs["u1/repeatability"][[3, 1]]
     found = analysis.of_runs("u1/repeatability", "coarse")
     assert found.estimate == pytest.approx(values.mean())
-    assert asdict(found) == pytest.approx(asdict(crossed_interval(cells(values, np.array([[3], [1]])))))
+    assert asdict(found) == pytest.approx(asdict(crossed_interval(cells(values, np.array([[0], [1]])))))
     assert found.runs == 2
 
 
@@ -164,58 +201,6 @@ def nulls(measured):
     return Analysis(measured, {"trained": TRAINED, "untrained": UNTRAINED}, BLOCKS, SEEDS)
 
 
-def test_groups_are_compared_pair_by_pair_of_runs_that_match(nulls, measured):
-    """Seeds 0 and 1 trained against seeds 0 and 1 untrained, and so on, whatever the order of rows."""
-    values = measured.of_pairs["u1/pearson"]
-    own, other = (
-        np.stack([values[pair_of(measured, runs[i], runs[k])] for i, k in ((0, 1), (0, 2), (1, 2))])
-        for runs in (TRAINED, UNTRAINED)
-    )
-    found = nulls.paired_groups("u1/pearson", "trained", "untrained")
-    assert found.difference.estimate == pytest.approx(np.nanmean(own - other))
-    members, group_of = np.array([[0, 2], [0, 5], [2, 5]]), np.array([0, 1, 0, 1, 1, 0])
-    strata = BLOCKS.sample_of[SLICES]
-    first, second = (Cells(part, members, group_of, BLOCKS.block_of[SLICES], strata) for part in (own, other))
-    by_hand = paired_difference(first, second)
-    assert asdict(found.difference) == pytest.approx(asdict(by_hand.difference))
-    assert (found.effect_size, found.superiority, found.p) == pytest.approx(
-        (by_hand.effect_size, by_hand.superiority, by_hand.p)
-    )
-    back = nulls.paired_groups("u1/pearson", "untrained", "trained")
-    assert back.difference.estimate == pytest.approx(-found.difference.estimate)
-    assert back.effect_size == pytest.approx(-found.effect_size)
-
-
-def test_what_matches_is_the_order_within_a_group_and_not_that_of_the_runs(nulls, measured):
-    turned = {"trained": TRAINED[::-1], "untrained": UNTRAINED[::-1]}
-    expected = nulls.paired_groups("u1/pearson", "trained", "untrained")
-    same = Analysis(measured, turned, BLOCKS, SEEDS).paired_groups("u1/pearson", "trained", "untrained")
-    assert same.difference.estimate == pytest.approx(expected.difference.estimate)
-    assert same.effect_size == pytest.approx(expected.effect_size)
-    # Other partners have the same means, and other differences.
-    mixed = {"trained": TRAINED, "untrained": UNTRAINED[::-1]}
-    other = Analysis(measured, mixed, BLOCKS, SEEDS).paired_groups("u1/pearson", "trained", "untrained")
-    assert other.effect_size != pytest.approx(expected.effect_size, rel=0.01)
-
-
-def test_what_pairs_have_in_common_with_their_partners_is_no_uncertainty(measured):
-    """Seeds that differ by much, each the better for 0.1: the difference is sure, the means aren't."""
-    pairs = all_pairs(6)
-    own = np.random.default_rng(1).normal(size=(3, 20)) * 0.2 + np.array([0.1, 0.4, 0.7])[:, None]
-    values = np.zeros((15, 20))
-    for row, (one, other) in enumerate(pairs.tolist()):
-        if one // 3 == other // 3:
-            values[row] = own[one % 3 + other % 3 - 1] + 0.1 * (one < 3)
-    groups = {"trained": [0, 1, 2], "untrained": [3, 4, 5]}
-    matched = Measured(measured.runs, pairs, SLICES, {"u1/pearson": values}, {})
-    analysis = Analysis(matched, groups, BLOCKS, (0, 1, 2) * 2)
-    found = analysis.paired_groups("u1/pearson", "trained", "untrained")
-    assert (found.difference.low, found.difference.high) == pytest.approx((0.1, 0.1))
-    assert found.superiority == 1
-    alone = analysis.of_pairs("u1/pearson", analysis.within("trained"))
-    assert alone.high - alone.low > 0.3
-
-
 def test_runs_of_two_groups_are_compared_one_by_one(nulls, measured):
     own, other = (
         measured.of_runs[f"{kind}/repeatability"][list(runs)]
@@ -238,15 +223,8 @@ def test_runs_of_two_groups_are_compared_one_by_one(nulls, measured):
 
 def test_groups_that_do_not_match_are_refused(measured):
     analysis = Analysis(measured, {"trained": [0, 2, 5], "untrained": [1, 3]}, BLOCKS, SEEDS)
-    with pytest.raises(ValueError, match="the runs of trained and of untrained don't match one by one"):
-        analysis.paired_groups("u1/pearson", "trained", "untrained")
     with pytest.raises(ValueError, match="rows"):
         analysis.paired_groups_of_runs(("activation", "trained"), ("activation", "untrained"))
-
-
-def test_groups_of_single_runs_have_no_pairs_to_compare(measured):
-    analysis = Analysis(measured, {"trained": [0], "untrained": [1]}, BLOCKS, SEEDS)
-    assert np.isnan(analysis.paired_groups("u1/pearson", "trained", "untrained").difference.estimate)
 
 
 NEAR_THE_END = {
@@ -290,12 +268,12 @@ def test_blocks_are_as_long_as_slices_resemble_each_other(tmp_path):
     with open_samples(tmp_path / "samples") as samples:
         blocks = blocks_of(samples)
         stacks = np.split(np.arange(160), 4)
-        assert blocks.length == max(guard_length(samples, members) for members in stacks) > 1
+        assert blocks.length == max(guard_length(samples, members)[0] for members in stacks) > 1
         np.testing.assert_array_equal(blocks.sample_of, samples.label)
         for members in stacks:
             numbers = blocks.block_of[members]
             assert (np.diff(numbers) >= 0).all()
-            assert len(np.unique(numbers)) == max(2, round(40 / guard_length(samples, members)))
+            assert len(np.unique(numbers)) == max(2, round(40 / guard_length(samples, members)[0]))
         # No block is of two stacks, and numbers leave none out.
         of_stacks = [np.unique(blocks.block_of[members]) for members in stacks]
         np.testing.assert_array_equal(np.concatenate(of_stacks), np.arange(blocks.count))
@@ -315,6 +293,7 @@ def test_each_stack_has_blocks_as_long_as_its_own_slices_resemble_each_other(tmp
     assert even.tolist() == [position * 7 // 40 for position in range(40)]
     assert noise.tolist() == [7 + position for position in range(40)]
     assert (blocks.length, blocks.count) == (6, 47)
+    assert blocks.too_short == (0,)  # over six slices the even one still resembles itself
 
 
 def test_regions_of_one_stack_share_their_blocks(tmp_path):

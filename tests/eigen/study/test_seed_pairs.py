@@ -23,7 +23,7 @@ def view(seeds, gain=0.0, *, order=None, below=0.5):
     rows = {"same": values + gain + below, "other": np.full(values.shape, below)}
     measured = Measured(tuple(map(str, seeds)), pairs, SLICES, rows, {})
     analysis = Analysis(measured, {"trained": range(len(seeds))}, BLOCKS, tuple(seeds))
-    return seed_pairs(analysis, "trained", "same", "other")
+    return seed_pairs(analysis, "trained", "same", less="other")
 
 
 def test_what_two_views_share_is_no_uncertainty():
@@ -45,6 +45,37 @@ def test_only_pairs_of_seeds_that_both_have_are_compared():
     assert found.difference.estimate == pytest.approx(0.1)
     assert found.difference.runs == 0  # a single pair: it speaks of slices only
     assert np.isnan(compare_seed_pairs(view([0, 1]), view([2, 3])).p)
+
+
+def test_what_is_taken_off_is_no_bonus_where_it_is_negative():
+    found = compare_seed_pairs(view([0, 1, 2], below=-0.4), view([0, 1, 2], below=0.2))
+    assert found.difference.estimate == pytest.approx(-0.4)  # the first has 0.4 less in common, not more
+
+
+def test_the_mean_is_that_of_the_pairs_asked_for():
+    found = view([0, 1, 2], gain=0.1)
+    both = (SHARED[0, 1].mean() + SHARED[0, 2].mean()) / 2
+    assert found.mean([(0, 1), (0, 2)]) == pytest.approx(both + 0.1)
+    found.values[0, 1][:10] = np.nan
+    assert found.mean([(0, 1)]) == pytest.approx(SHARED[0, 1, 10:].mean() + 0.1)
+    found.values[0, 1][:] = np.nan
+    assert np.isnan(found.mean([(0, 1)]))
+
+
+def test_pairs_across_two_groups_are_the_mean_of_both_ways():
+    """Seeds 0, 1 and 2 with a factor and without it: seed 0 with × 1 without, and 0 without × 1 with."""
+    pairs = all_pairs(6)
+    values = np.arange(15.0)[:, None] * np.ones(20)
+    analysis = Analysis(
+        Measured(tuple("abcdef"), pairs, SLICES, {"same": values}, {}),
+        {"plain": range(3), "changed": range(3, 6)},
+        BLOCKS,
+        (0, 1, 2) * 2,
+    )
+    found = seed_pairs(analysis, "plain", "same", other="changed").values
+    row = {tuple(pair): number for number, pair in enumerate(pairs.tolist())}
+    assert found.keys() == {(0, 1), (0, 2), (1, 2)}
+    assert found[0, 2] == pytest.approx((row[0, 5] + row[2, 3]) / 2)
 
 
 def test_views_of_other_slices_are_refused():
