@@ -3,6 +3,7 @@
 from eigenfeatures.eigen.figures import interval_plot
 from eigenfeatures.eigen.study.analysis import Analysis
 from eigenfeatures.eigen.study.chunks import KINDS, SCALES
+from eigenfeatures.eigen.study.significance import significant
 from eigenfeatures.eigen.study.similarity import MEASURES
 from eigenfeatures.export.study.opened import OpenStudy
 from eigenfeatures.export.study.parts import (
@@ -44,13 +45,13 @@ def agreement_part(study: OpenStudy) -> Part:
 def _answer(analysis: Analysis) -> str:
     agreement = {group: analysis.of_runs("agreement/pearson", group).estimate for group in analysis.groups}
     listed = ", ".join(f"{value:.2f} ({group})" for group, value in agreement.items())
-    clearer = [
-        group
+    tests = {
+        (group, measure): analysis.paired_runs(f"u1/{measure}", f"alpha/{measure}", group)
         for group in analysis.groups
-        if all(
-            analysis.paired_runs(f"u1/{name}", f"alpha/{name}", group).difference.low > 0 for name in _CLARITY
-        )
-    ]
+        for measure in _CLARITY
+    }
+    ahead = {label for label in significant(tests) if tests[label].difference.estimate > 0}
+    clearer = [group for group in analysis.groups if all((group, measure) in ahead for measure in _CLARITY)]
     verdict = f"clearer by both measures in {', '.join(clearer)}" if clearer else "not shown to be clearer"
     return (
         f"Within a run, u₁ agrees with the strongest channel by a correlation of {listed}; it is {verdict}."

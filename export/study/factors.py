@@ -1,8 +1,13 @@
 """The paper's side claims as factors: augmentation, batch size, standardisation; and the leakage."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from eigenfeatures.eigen.figures import interval_plot, leakage_bars
+from eigenfeatures.eigen.study.analysis import Analysis
+from eigenfeatures.eigen.study.seed_pairs import compare_seed_pairs, seed_pairs
+from eigenfeatures.export.study.changes import Change, changes
 from eigenfeatures.export.study.opened import OpenStudy
 from eigenfeatures.export.study.parts import (
     Estimate,
@@ -16,7 +21,6 @@ from eigenfeatures.export.study.parts import (
 from eigenfeatures.export.study.plan import CLAIMS, SPLITS, Group
 from eigenfeatures.export.tables import Columns
 
-_STANDARD = "standard settings"
 _MEASURES = {"u1/pearson": "u₁", "alpha/pearson": "α", "u1/beyond_image": "u₁, beyond the image"}
 
 
@@ -26,10 +30,11 @@ def claims_part(study: OpenStudy) -> Part:
     if not groups:
         return Part()
     reference = study.plan.reference
-    members = {_STANDARD: study.accepted(reference)}
+    standard = f"standard settings{study.plan.reference_seeds}"
+    members = {standard: study.accepted(reference)}
     members |= {group.label: study.accepted(group) for group in groups}
     subjects = {label: [run.trained for run in runs] for label, runs in members.items() if runs}
-    between = [(_STANDARD, label) for label in subjects if label != _STANDARD and _STANDARD in subjects]
+    between = [(standard, label) for label in subjects if label != standard and standard in subjects]
     analysis = study.compare("claims", subjects, between)
     pairings = {f"{label}, between seeds": analysis.within(label) for label in subjects}
     for first, second in between:
@@ -40,20 +45,53 @@ def claims_part(study: OpenStudy) -> Part:
         return Part([f"Side claims ({reference.preset}): too few trainings learned the task."])
     figure = interval_plot(interval_rows(estimates, _MEASURES), "Factors of the training", "correlation")
     return Part(
-        [*_sentences(reference.preset, estimates), *_missing(study, groups)],
+        [*_sentences(reference.preset, standard, estimates), *_missing(study, groups)],
         [exhibit("side_claims", figure)],
         {"claims": estimate_columns(estimates)},
+        _answer(analysis, reference.preset, between),
     )
 
 
-def _sentences(preset: str, estimates: list[Estimate]) -> list[str]:
+def _answer(analysis: Analysis, preset: str, between: Sequence[tuple[str, str]]) -> str | None:
+    """Say whether two seeds share less of u₁ where a factor differs between them than where it doesn't."""
+    tests = {
+        factor: compare_seed_pairs(
+            seed_pairs(analysis, standard, "u1/pearson"),
+            seed_pairs(analysis, standard, "u1/pearson", other=factor),
+        )
+        for standard, factor in between
+    }
+    tests = {factor: test for factor, test in tests.items() if np.isfinite(test.difference.estimate)}
+    if not tests:
+        return None
+    found = changes(tests)
+    less = [factor for factor in found if found[factor] is Change.MORE]
+    unknown = [factor for factor in found if found[factor] is Change.UNKNOWN]
+    no_less = [factor for factor in found if factor not in less and factor not in unknown]
+    words = [
+        f"{verdict} for "
+        + ", ".join(f"{factor} ({in_words(tests[factor].difference)} less)" for factor in factors)
+        for verdict, factors in (
+            ("less than without the change", less),
+            ("no less than without the change", no_less),
+            ("by an amount that can't be told from that without the change", unknown),
+        )
+        if factors
+    ]
+    return (
+        f"Where one of two trainings of {preset} has a factor changed, u₁ correlates between seeds"
+        f" {'; '.join(words)}."
+    )
+
+
+def _sentences(preset: str, standard: str, estimates: list[Estimate]) -> list[str]:
     """Compare what two trainings share across a factor with what two seeds share without it."""
     u1 = {
         estimate.group: in_words(estimate.interval)
         for estimate in estimates
         if estimate.quantity == "u1/pearson"
     }
-    standard = u1.pop(f"{_STANDARD}, between seeds", "–")
+    unchanged = u1.pop(f"{standard}, between seeds", "–")
     across = [
         f"{group.split(' × ')[0]} {words}" for group, words in u1.items() if group.endswith("other seeds")
     ]
@@ -63,9 +101,9 @@ def _sentences(preset: str, estimates: list[Estimate]) -> list[str]:
         if group.endswith("between seeds")
     ]
     return [
-        f"{preset}: u₁ of two seeds of standard settings correlates by {standard}. Of a seed of standard"
-        f" settings and another seed with one factor changed: {'; '.join(across) or '–'}. Between seeds with"
-        f" the factor changed: {'; '.join(own) or '–'}."
+        f"{preset}: u₁ of two seeds of {standard} correlates by {unchanged}. Of a seed of standard settings"
+        f" and another seed with one factor changed: {'; '.join(across) or '–'}. Between seeds with the"
+        f" factor changed: {'; '.join(own) or '–'}."
     ]
 
 
