@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 _PREFIX = "eigenfeatures."
 # What others rely on, with the kinds that it must have.
-_NEEDED = {"classes": list, "size": list, "dtype": str, "outputs": list, "layer": str, "rank": int}
+_NEEDED = {
+    "classes": list,
+    "size": list,
+    "dtype": str,
+    "outputs": list,
+    "layer": str,
+    "resolution": str,
+    "rank": int,
+}
 
 
 def write_metadata(

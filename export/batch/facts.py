@@ -34,6 +34,10 @@ class ModelFacts:
         Of the gradient, for the statistics.
     preset, layer, resolution : str
         Of the network and of the layer that is decomposed.
+    rank : int
+        How many singular vectors.
+    seed : int or None
+        Of the decomposition; None for a graph, which has none.
     crop : int or None
         Side of the square at the centre that the training cut from every slice.
     window : (int, int) or None
@@ -53,10 +57,18 @@ class ModelFacts:
     preset: str
     layer: str
     resolution: str
+    rank: int = 1
+    seed: int | None = None
     crop: int | None = None
     window: tuple[int, int] | None = None
     map_step: int | None = None
     strides: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells this model from one that gives other numbers."""
+        names = ("sha256", "layer", "resolution", "rank", "seed")
+        return {name: getattr(self, name) for name in names}
 
     def stride(self, output: str) -> int:
         """Return how many pixels of the slice lie between two pixels of an output's maps."""

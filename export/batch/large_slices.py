@@ -17,11 +17,10 @@ from eigenfeatures.eigen.model_file import load_model
 from eigenfeatures.export.batch.batches import Batches
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import DeviceMemoryError, Engine, open_engine
-from eigenfeatures.export.batch.facts import CLASS_MAPS
+from eigenfeatures.export.batch.facts import CLASS_MAPS, ModelFacts
 from eigenfeatures.export.batch.whole_slice import WholeSlice
 from eigenfeatures.export.batch.windows import Windows
 from eigenfeatures.export.outputs import ALPHA, DECOMPOSITION, checked_request
-from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.kernels import standardized_gradient
 
 # Windows that an engine gets at once, by the end of its name.
@@ -37,7 +36,7 @@ class LargeSlices:
     """An `Engine` for slices larger than a model's window.
 
     ``probabilities`` are those of `Windows`, averaged over the slice, and their maps are given with
-    them as `CLASS_MAPS`. All else is of the whole slice, at the layer, resolution and rank of the run.
+    them as `CLASS_MAPS`. All else is of the whole slice, at the layer, resolution and rank of `like`.
 
     Parameters
     ----------
@@ -87,9 +86,7 @@ class LargeSlices:
         if names := [name for name in outputs if name in _WHOLE]:
             if threads is not None:
                 torch.set_num_threads(threads)
-            whole = _Whole(model, names, device, size, clock, tf32)
-            self._parts.append(whole)
-            self.facts = replace(self.facts, layer=whole.layer, resolution=whole.resolution)
+            self._parts.append(_Whole(model, names, like.facts, device, size, clock, tf32))
             say("eigenfeatures and channels from the whole slice, in tiles")
 
     def __call__(self, slices: NDArray[Any]) -> Arrays:
@@ -134,14 +131,19 @@ class _Windowed:
 
 class _Whole:
     def __init__(
-        self, run: Path, names: Sequence[str], device: str, size: Size, clock: Clock, tf32: bool
+        self,
+        run: Path,
+        names: Sequence[str],
+        facts: ModelFacts,
+        device: str,
+        size: Size,
+        clock: Clock,
+        tf32: bool,
     ) -> None:
-        settings = RunFolder.open(run).settings
         model = load_model(run)
-        self.layer, self.resolution = settings.layer, settings.resolution
         asked = dict.fromkeys("alpha" if name in ALPHA else name for name in names)
         request = checked_request(
-            model.network, tuple(asked), self.layer, self.resolution, settings.rank, any_size=False
+            model.network, tuple(asked), facts.layer, facts.resolution, facts.rank, any_size=False
         )
         self._device, self._clock, self._tf32 = torch.device(device), clock, tf32
         self._preprocessing = model.preprocessing

@@ -199,6 +199,7 @@ def _facts(file: Path, metadata: dict[str, Any], given: Any) -> ModelFacts:
             preset=metadata["preset"],
             layer=metadata["layer"],
             resolution=metadata["resolution"],
+            rank=metadata["rank"],
             crop=None if crop is None else int(crop),
             window=(rows, columns),
             strides={str(layer): _positive(stride) for layer, stride in metadata.get("strides", {}).items()},

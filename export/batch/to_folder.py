@@ -109,7 +109,7 @@ def _on_cluster(
                 out=out.absolute(),
                 record=sha256(out / RECORD_FILE),
                 engine=surveyed.name,
-                model=surveyed.facts.sha256,
+                model=surveyed.facts.identity,
                 stacks=fingerprint(sources),
                 plan=job.plan,
                 shapes=_volume_shapes(surveyed.probe),
@@ -225,7 +225,7 @@ def summarise(table: Path, classes: Iterable[str]) -> dict[str, Any]:
 
 def _record(surveyed: Survey, sources: Sequence[Source], options: Options) -> dict[str, Any]:
     return {
-        "model": {"sha256": surveyed.facts.sha256},
+        "model": surveyed.facts.identity,
         "settings": {
             "engine": surveyed.name,
             "threads": options.threads,

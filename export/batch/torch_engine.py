@@ -16,6 +16,7 @@ from eigenfeatures.eigen.responses import responses
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import DeviceMemoryError, NoDeviceError
 from eigenfeatures.export.batch.facts import ModelFacts
+from eigenfeatures.export.metadata import read_metadata
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, checked_request
 from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.kernels import standardized_gradient, strongest_channel, truncated_svd
@@ -30,7 +31,8 @@ class TorchEngine:
     Parameters
     ----------
     run
-        The folder of a run: its weights, and its layer, resolution, rank and seed.
+        The folder of a run. Layer, resolution and rank are those of its ``model.onnx``, so that all engines
+        give the same; without that file those of ``run.toml``.
     outputs
         As for an exported graph; None for all but response maps.
     device
@@ -66,12 +68,12 @@ class TorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = torch.device(device)
-        settings = RunFolder.open(run).settings
+        folder = RunFolder.open(run)
+        settings = folder.settings
         model = load_model(run)
         asked = DEFAULT_OUTPUTS if outputs is None else tuple(outputs)
-        self._request = checked_request(
-            model.network, asked, settings.layer, settings.resolution, settings.rank, any_size=False
-        )
+        layer, resolution, rank = _decomposition(folder)
+        self._request = checked_request(model.network, asked, layer, resolution, rank, any_size=False)
         self.name, self.reason = f"torch-{device}", ""
         self.outputs = self._request.arrays
         self._clock, self._seed = clock, settings.seed
@@ -90,8 +92,10 @@ class TorchEngine:
             dtype=None,
             operator=model.preprocessing.operator,
             preset=model.network.preset,
-            layer=settings.layer,
-            resolution=settings.resolution,
+            layer=layer,
+            resolution=resolution,
+            rank=rank,
+            seed=settings.seed,
             crop=settings.size,
             window=model.network.size,
         )
@@ -149,6 +153,15 @@ class TorchEngine:
             yield
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
+
+
+def _decomposition(folder: RunFolder) -> tuple[str, str, int]:
+    """Return layer, resolution and rank as they were exported, since a later `features` may have others."""
+    if folder.onnx.is_file():
+        said = read_metadata(folder.onnx)
+        return said["layer"], said["resolution"], said["rank"]
+    settings = folder.settings
+    return settings.layer, settings.resolution, settings.rank
 
 
 def _contiguous(maps: dict[str, Tensor]) -> dict[str, Tensor]:

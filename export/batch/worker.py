@@ -44,8 +44,10 @@ class Order:
         Folder of the results, on a file system that all share.
     record : str
         SHA-256 of ``infer.json`` in it.
-    engine, model : str
-        Name of the engine, and SHA-256 of the model.
+    engine : str
+        Its name.
+    model : dict
+        `ModelFacts.identity` of the model.
     stacks : str
         `fingerprint` of the stacks.
     plan : BlockPlan
@@ -57,7 +59,7 @@ class Order:
     out: Path
     record: str
     engine: str
-    model: str
+    model: dict[str, Any]
     stacks: str
     plan: BlockPlan
     shapes: dict[str, tuple[int, int, int]]
@@ -222,7 +224,7 @@ def _check(order: Order, engine: Engine, sources: Sequence[Source]) -> None:
             f"the worker on {host} runs on '{engine.name}' and another on '{order.engine}'; use workers "
             "of one kind, or name --engine and --device"
         )
-    if engine.facts.sha256 != order.model or fingerprint(sources) != order.stacks:
+    if engine.facts.identity != order.model or fingerprint(sources) != order.stacks:
         raise InputError(
             f"the worker on {host} sees another model or other stacks; put them on a file system "
             "that all workers share"
