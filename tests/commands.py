@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -65,6 +66,14 @@ def spawn(*arguments: object, **options: object) -> subprocess.Popen[str]:
         env=ENVIRONMENT,
         **options,
     )
+
+
+def with_layer(run, copy, layer):
+    """A copy of a run whose `run.toml` names another layer, as `features --layer` leaves it."""
+    shutil.copytree(run, copy)
+    text = (copy / "run.toml").read_text(encoding="utf-8")
+    (copy / "run.toml").write_text(text.replace('layer = "relu2"', f'layer = "{layer}"'), encoding="utf-8")
+    return copy
 
 
 def assert_refused(answer, *reasons, code=2):

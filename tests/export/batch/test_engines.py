@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from commands import with_layer
 from onnx import TensorProto, helper
 
 from eigenfeatures.eigen.errors import InputError
@@ -72,6 +73,17 @@ def test_it_says_what_it_is(engine, raw):
     assert engine.facts.stride("eigenfeatures") == 2
     assert engine.facts.stride("relu1") == 1
     assert tuple(engine(raw[:1])) == engine.outputs
+
+
+def test_all_engines_decompose_what_was_exported(finished_run, raw, tmp_path):
+    """And not what `features` wrote into `run.toml` since."""
+    run = with_layer(finished_run, tmp_path / "run", "relu1")
+    for name in ON_CPU:
+        opened = open_engine(run, ["eigenfeatures"], name, "cpu")
+        assert (opened.facts.layer, opened.facts.resolution, opened.facts.rank) == ("relu2", "pooled", 2)
+        assert opened(raw[:1])["eigenfeatures"].shape == (1, 2, 20, 20)
+    (run / "model.onnx").unlink()
+    assert open_engine(run, ["eigenfeatures"], "torch", "cpu").facts.layer == "relu1"
 
 
 def test_threads_are_those_asked_for(finished_run):

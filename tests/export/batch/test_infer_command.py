@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from commands import assert_refused, call, parsed, random_stack
+from commands import assert_refused, call, parsed, random_stack, with_layer
 
 from eigenfeatures.export.tables import numbers, read_table
 
@@ -147,6 +147,18 @@ def test_resume_goes_on_only_with_the_same_job(done, finished_run, tmp_path):
     assert content(out) == before
     assert parsed(call("infer", finished_run, samples, "--out", out, "--resume", "--json"))["slices"] == 64
     assert content(out) == before
+
+
+def test_a_job_goes_on_only_with_the_layer_that_it_began_with(finished_run, stacks, tmp_path):
+    """Without an exported file the run's settings decide, and `features --layer` changes them."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / "model.onnx").unlink()
+    job = ("infer", run, stacks / "sample1.tif", "--out", tmp_path / "out", "--outputs", "eigenfeatures,gap")
+    assert call(*job).code == 0
+    shutil.rmtree(run)
+    with_layer(finished_run, run, "conv2")
+    (run / "model.onnx").unlink()
+    assert_refused(call(*job, "--resume"), r"from another model \(layer differs\)")
 
 
 REFUSED = {

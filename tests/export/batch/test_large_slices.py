@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from commands import assert_refused, call, parsed, random_stack
+from commands import assert_refused, call, parsed, random_stack, with_layer
 from reference import singular_triplets, strongest_channel
 
 from eigenfeatures import export
@@ -86,6 +86,14 @@ def test_the_eigenfeature_is_that_of_the_whole_slice(found, model, slices):
         np.testing.assert_allclose(found["alpha_maximum"][k], maximum, rtol=1e-5)
         np.testing.assert_allclose(found["alpha_mean"][k], mean, rtol=1e-5)
         assert found["residual"][k] < 1e-5
+
+
+def test_the_layer_is_that_of_the_exported_file(finished_run, stack, slices, tmp_path):
+    """And not what `features --layer` wrote into `run.toml` since."""
+    engine = fitted(with_layer(finished_run, tmp_path / "run", "relu1"), [stack], ["eigenfeatures"])
+    assert isinstance(engine, LargeSlices)
+    assert engine.facts.layer == "relu2"
+    assert engine(slices[:1])["eigenfeatures"].shape == (1, 2, 45, 37)
 
 
 def test_slices_of_the_models_size_keep_their_engine(finished_run, stacks):
