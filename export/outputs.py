@@ -1,5 +1,6 @@
 """What an exported graph gives: the names that a user asks for, and the arrays that they stand for."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ CLASSIFICATION = ("probabilities", "logits")
 ALPHA = ("alpha_index", "alpha_maximum", "alpha_mean")
 DECOMPOSITION = ("eigenfeatures", "singular_values", "gap", "residual")
 DEFAULT_OUTPUTS = ("probabilities", "alpha", *DECOMPOSITION)
+
+_ARRAY = re.compile("|".join([*CLASSIFICATION, *ALPHA, *DECOMPOSITION, r"(conv|relu)[0-9]+"]))
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,11 @@ class Request:
 def default_outputs(any_size: bool) -> tuple[str, ...]:
     """Return what a graph gives unless told otherwise; one for any size doesn't classify."""
     return tuple(name for name in DEFAULT_OUTPUTS if not (any_size and name in CLASSIFICATION))
+
+
+def is_array(name: str) -> bool:
+    """Tell whether any graph of ours gives an array of this name."""
+    return _ARRAY.fullmatch(name) is not None
 
 
 def parse_outputs(text: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from eigenfeatures.export.batch.engine import DeviceMemoryError, NoDeviceError
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.graph_edits import with_outputs
 from eigenfeatures.export.metadata import load_graph, metadata_of
-from eigenfeatures.export.outputs import ALPHA
+from eigenfeatures.export.outputs import ALPHA, is_array
 
 NETWORK = "network and SVD"
 
@@ -217,6 +217,9 @@ def _positive(number: object) -> int:
 def _choose(file: Path, asked: Sequence[str] | None, found: Iterable[Any]) -> tuple[str, ...]:
     """Return the outputs that were asked for, or by default all but response maps."""
     dimensions = {output.name: len(output.type.tensor_type.shape.dim) for output in found}
+    # They become names of folders and columns, and the file may be anyone's.
+    if unknown := [name for name in dimensions if not is_array(name)]:
+        raise InputError(f"{file} gives {unknown[0]!r}, which no model of ours does; export the model again")
     if asked is None:
         default = (name for name, axes in dimensions.items() if axes < 4 or name == "eigenfeatures")
         return tuple(default) or tuple(dimensions)
