@@ -82,13 +82,14 @@ class TorchEngine:
         self._order = convolution_order(self._device)
         self._network.to(memory_format=self._order)  # type: ignore[call-overload]
         self._tf32, self._keep = tf32, keep
-        description = run / DESCRIPTION_FILE
+        description, cropped = run / DESCRIPTION_FILE, settings.size is not None
         self.facts = ModelFacts(
             file=description,
             # It names the hash of the weights, which was compared when they were loaded.
             sha256=sha256(description),
             classes=model.classes,
-            size=model.network.size if "logits" in self._request.pooled else None,
+            # Where the training cut the centre of its slices it is cut here, as for an exported graph.
+            size=model.network.size if cropped or "logits" in self._request.pooled else None,
             dtype=None,
             operator=model.preprocessing.operator,
             preset=model.network.preset,

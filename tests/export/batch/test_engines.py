@@ -10,14 +10,17 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from commands import with_layer
+from commands import random_stack, with_layer
 from onnx import TensorProto, helper
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.responses import responses
+from eigenfeatures.eigen.stacks import Region
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import DeviceMemoryError, open_engine
 from eigenfeatures.export.batch.ort_engine import BoundBatch
+from eigenfeatures.export.batch.source import Reading, open_sources
+from eigenfeatures.export.metadata import add_metadata
 from eigenfeatures.kernels import standardized_gradient
 
 SLICES = slice(0, 64, 9)
@@ -145,6 +148,22 @@ def test_eigenfeatures_alone_take_slices_of_any_size(finished_run, raw):
     assert opened(raw[:1, :30, :36])["eigenfeatures"].shape == (1, 2, 15, 18)
 
 
+@pytest.mark.parametrize("name", ON_CPU)
+@pytest.mark.parametrize("outputs", [None, ["eigenfeatures"]])
+def test_every_engine_gets_the_centre_that_the_training_cut(name, outputs, finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    text = (run / "run.toml").read_text(encoding="utf-8")
+    (run / "run.toml").write_text(text.replace("[settings]", "[settings]\nsize = 40"), encoding="utf-8")
+    proto = onnx.load_model(run / "model.onnx")
+    add_metadata(proto, {"crop": {"size": 40}})
+    onnx.save_model(proto, run / "model.onnx")
+    np.save(tmp_path / "scan.npy", random_stack((2, 50, 60)))
+    (source,) = open_sources(
+        [tmp_path / "scan.npy"], Reading(), open_engine(run, outputs, name, "cpu").facts
+    )
+    assert source.region == Region(5, 10, 40, 40)
+
+
 def test_the_clock_has_the_parts_of_the_work(finished_run, raw):
     for name, parts in (
         ("torch", {"upload", "gradient", "network", "alpha", "SVD", "download"}),
@@ -247,6 +266,19 @@ def test_a_file_that_is_no_model_of_ours_is_refused(make, reason, finished_run, 
     make(path)
     with pytest.raises(InputError, match=rf"m\.onnx {reason}"):
         open_engine(path)
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/tmp/outside", "blocks", "file", "relu2/../../outside"])
+def test_a_file_can_t_name_the_folder_of_its_maps(name, finished_run, tmp_path):
+    """The name of an output becomes that of a folder below the results."""
+    proto = onnx.load_model(finished_run / "model.onnx")
+    maps = next(output for output in proto.graph.output if output.name == "eigenfeatures")
+    proto.graph.node.append(helper.make_node("Identity", ["eigenfeatures"], [name]))
+    maps.name = name
+    onnx.save_model(proto, tmp_path / "m.onnx")
+    for outputs in (None, [name], ["gap"]):
+        with pytest.raises(InputError, match=r"m\.onnx gives .*, which no model of ours does; export"):
+            open_engine(tmp_path / "m.onnx", outputs, "ort-cpu")
 
 
 @pytest.fixture(scope="module")
