@@ -44,10 +44,11 @@ def write_metadata(
     description
         Further facts, such as the crop: names to anything that JSON holds.
     """
-    from eigenfeatures.eigen.responses import stride_of
+    from eigenfeatures.eigen.study.grids import grid_of
 
     preprocessing, network = model.preprocessing, model.network
-    layers = {request.layer, *request.outputs} & {*network.response_layers}
+    layers = sorted({request.layer, *request.outputs} & {*network.response_layers})
+    grids = {layer: grid_of(network, layer, network.size) for layer in layers}
     facts = {
         "classes": list(model.classes),
         "preset": network.preset,
@@ -61,7 +62,8 @@ def write_metadata(
         "layer": request.layer,
         "resolution": request.resolution,
         "rank": request.rank,
-        "strides": {layer: stride_of(network, layer) for layer in sorted(layers)},
+        "strides": {layer: int(grid.stride) for layer, grid in grids.items()},
+        "offsets": {layer: grid.offset for layer, grid in grids.items()},
         "any_size": request.any_size,
         "weights_sha256": weights_sha256(model),
         "training": model.training,

@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.kernels import Operator
+
+if TYPE_CHECKING:
+    from eigenfeatures.eigen.study.grids import Grid
 
 # The output that has the class probabilities of windows over a large slice, as maps.
 CLASS_MAPS = "class_probabilities"
@@ -44,8 +47,9 @@ class ModelFacts:
         Height and width of the slices in training, whether or not the model takes others.
     map_step : int or None
         How many pixels of the slice lie between two pixels of `CLASS_MAPS`.
-    strides : mapping
-        The same of the pooled maps of layers, where the file tells it.
+    strides, offsets : mapping
+        Of layers, where the file tells it: how many pixels of the slice lie between two pixels of a pooled
+        map, and between the slice's first pixel and that of a map, pooled or dense.
     """
 
     file: Path
@@ -63,6 +67,7 @@ class ModelFacts:
     window: tuple[int, int] | None = None
     map_step: int | None = None
     strides: Mapping[str, int] = field(default_factory=dict)
+    offsets: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -76,19 +81,30 @@ class ModelFacts:
             return self.map_step
         if self.resolution == "dense":
             return 1
-        layer = self.layer if output == "eigenfeatures" else output
-        return self.strides[layer] if layer in self.strides else self._stride(layer)
+        layer = self._layer(output)
+        return self.strides[layer] if layer in self.strides else int(self._grid(layer).stride)
 
-    def _stride(self, layer: str) -> int:
+    def offset(self, output: str) -> float:
+        """Return how many pixels of the slice lie between its first and the first of an output's maps."""
+        if output == CLASS_MAPS and self.map_step is not None:
+            return (self.map_step - 1) / 2
+        layer = self._layer(output)
+        return self.offsets[layer] if layer in self.offsets else self._grid(layer).offset
+
+    def _layer(self, output: str) -> str:
+        return self.layer if output == "eigenfeatures" else output
+
+    def _grid(self, layer: str) -> "Grid":
         """Ask the network, which needs torch."""
         import torch
 
         from eigenfeatures.eigen.network import build_network
-        from eigenfeatures.eigen.responses import stride_of
+        from eigenfeatures.eigen.study.grids import grid_of
 
+        size = self.size or (512, 512)
         with torch.device("meta"):
-            network = build_network(self.preset, max(2, len(self.classes)), self.size or (512, 512))
-        return stride_of(network, layer)
+            network = build_network(self.preset, max(2, len(self.classes)), size)
+        return grid_of(network, layer, size)
 
     def check_slices(self, where: str, height: int, width: int, dtype: np.dtype[Any]) -> None:
         """Raise `InputError` unless the model takes such slices, whole or in windows."""

@@ -31,12 +31,10 @@ class Grid:
         return Grid((z, y * factor, x * factor), origin, self.known)
 
 
-def grid_of(source: Source, stride: int) -> Grid:
-    """Return the grid of maps that have one pixel for `stride` × `stride` pixels of a slice.
-
-    A pooled map's pixel lies at the centre of those that it stands for.
-    """
+def grid_of(source: Source, stride: int, offset: float) -> Grid:
+    """Return the grid of maps whose pixel i lies at pixel ``offset + stride * i`` of what is read of a slice."""
     voxel = source.voxel_size
     z, y, x = (1.0, 1.0, 1.0) if voxel is None else (voxel.z, voxel.y, voxel.x)
     top, left = (source.region.top, source.region.left) if source.region else (0, 0)
-    return Grid((z, y, x), (0.0, top * y, left * x), voxel is not None).coarser(stride)
+    origin = (0.0, (top + offset) * y, (left + offset) * x)
+    return Grid((z, y * stride, x * stride), origin, voxel is not None)

@@ -1,5 +1,6 @@
 """The exported graph in ONNX Runtime, on the CPU or, not yet run on a GPU, through CUDA."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,7 @@ def _facts(file: Path, metadata: dict[str, Any], given: Any) -> ModelFacts:
             crop=None if crop is None else int(crop),
             window=(rows, columns),
             strides={str(layer): _positive(stride) for layer, stride in metadata.get("strides", {}).items()},
+            offsets={str(layer): _finite(offset) for layer, offset in metadata.get("offsets", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file} does not say what it takes ({error}); export the model again") from error
@@ -212,6 +214,12 @@ def _positive(number: object) -> int:
     if not isinstance(number, int) or number < 1:
         raise ValueError(f"a stride of {number}")
     return number
+
+
+def _finite(number: object) -> float:
+    if not isinstance(number, int | float) or not math.isfinite(number):
+        raise ValueError(f"an offset of {number}")
+    return float(number)
 
 
 def _choose(file: Path, asked: Sequence[str] | None, found: Iterable[Any]) -> tuple[str, ...]:

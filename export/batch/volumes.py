@@ -78,13 +78,13 @@ class _ZarrVolumes:
         self._volumes: dict[tuple[str, int], ZarrVolume] = {}
         with writing(folder):
             for output, (channels, height, width) in shapes.items():
-                stride = facts.stride(output)
+                stride, offset = facts.stride(output), facts.offset(output)
                 for number, source in enumerate(sources):
                     self._volumes[output, number] = ZarrVolume(
                         folder / output / f"{source.name}.ome.zarr",
                         (channels, len(source.indices), height, width),
                         block,
-                        grid_of(source, stride),
+                        grid_of(source, stride, offset),
                     )
 
     def write(self, part: Part, maps: Maps) -> Maps:
@@ -119,7 +119,7 @@ class _TiffVolumes:
                     self._write(output, source, pages(output, number))
 
     def _write(self, output: str, source: Source, pages: Iterator[NDArray[np.float32]]) -> None:
-        grid = grid_of(source, self._facts.stride(output))
+        grid = grid_of(source, self._facts.stride(output), self._facts.offset(output))
         lengths = dict(zip("ZYX", grid.scale, strict=True))
         # Not tifffile's random one, so that the same job gives the same bytes.
         name = uuid.uuid5(uuid.NAMESPACE_OID, f"{self._facts.sha256}/{output}/{source.name}")

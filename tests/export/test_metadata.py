@@ -57,6 +57,7 @@ def test_metadata_say_what_was_exported(finished_run):
         False,
     )
     assert tuple(found["outputs"]) == DEFAULT_OUTPUTS
+    assert (found["strides"], found["offsets"]) == ({"relu2": 2}, {"relu2": 0.5})
     assert found["crop"] == {"size": None, "roi": []}
     assert found["training"] == load_model(finished_run).training
     assert {"torch", "onnx", "onnxruntime", "eigenfeatures"} <= found["versions"].keys()

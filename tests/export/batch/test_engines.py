@@ -75,6 +75,7 @@ def test_it_says_what_it_is(engine, raw):
     assert (engine.facts.size, engine.facts.operator, engine.facts.layer) == ((40, 40), "sobel", "relu2")
     assert engine.facts.stride("eigenfeatures") == 2
     assert engine.facts.stride("relu1") == 1
+    assert engine.facts.offset("eigenfeatures") == 0.5
     assert tuple(engine(raw[:1])) == engine.outputs
 
 
@@ -266,6 +267,22 @@ def test_a_file_that_is_no_model_of_ours_is_refused(make, reason, finished_run, 
     make(path)
     with pytest.raises(InputError, match=rf"m\.onnx {reason}"):
         open_engine(path)
+
+
+def test_where_maps_lie_is_in_the_file_or_asked_of_the_network(finished_run, tmp_path):
+    """Files were exported without it too."""
+    proto = onnx.load_model(finished_run / "model.onnx")
+    add_metadata(proto, {"offsets": {"relu2": 3.5}})
+    onnx.save_model(proto, tmp_path / "m.onnx")
+    assert open_engine(tmp_path / "m.onnx").facts.offset("eigenfeatures") == 3.5
+    add_metadata(proto, {"offsets": {}, "strides": {}})
+    onnx.save_model(proto, tmp_path / "m.onnx")
+    facts = open_engine(tmp_path / "m.onnx").facts
+    assert (facts.stride("eigenfeatures"), facts.offset("eigenfeatures")) == (2, 0.5)
+    add_metadata(proto, {"offsets": {"relu2": float("nan")}})
+    onnx.save_model(proto, tmp_path / "m.onnx")
+    with pytest.raises(InputError, match=r"does not say what it takes \(an offset of nan\)"):
+        open_engine(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("name", ["../../outside", "/tmp/outside", "blocks", "file", "relu2/../../outside"])

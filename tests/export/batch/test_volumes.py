@@ -1,11 +1,16 @@
 """Volumes hold every map at its place, in OME-Zarr with coarser levels and in OME-TIFF."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import zarr
+from fake_engine import FACTS
 
+from eigenfeatures.eigen.stacks import Region, VoxelSize
 from eigenfeatures.eigen.volumes import open_volume
-from eigenfeatures.export.batch.grid import Grid
+from eigenfeatures.export.batch.facts import CLASS_MAPS, ModelFacts
+from eigenfeatures.export.batch.grid import Grid, grid_of
 from eigenfeatures.export.batch.zarr_volume import ZarrVolume, halved
 
 GRID = Grid((3.0, 4.0, 2.0), (0.0, 1.0, 0.5), True)
@@ -131,3 +136,29 @@ def test_a_grid_of_pooled_maps():
     assert grid == Grid((1, 2, 2), (0, 10.5, 20.5), False)
     assert grid.coarser(2).origin == (0, 11.5, 21.5)
     assert grid.coarser(1) == grid
+
+
+@pytest.mark.parametrize(
+    ("preset", "layer", "resolution", "expected"),
+    [
+        ("small", "relu2", "pooled", (2, 0.5)),
+        ("small", "relu2", "dense", (1, 0.5)),
+        ("paper", "relu5", "dense", (1, 7.5)),
+        ("alexnet", "relu2", "pooled", (8, 7)),
+        ("alexnet", "relu1", "pooled", (4, 3)),
+    ],
+)
+def test_maps_lie_at_the_centres_of_their_receptive_fields(preset, layer, resolution, expected):
+    """As in a run's figures, see `test_placement.py`; class maps lie at the centres of their squares."""
+    named = {"preset": preset, "layer": layer, "resolution": resolution}
+    facts = ModelFacts(**{**vars(FACTS), **named, "map_step": 20})
+    assert (facts.stride("eigenfeatures"), facts.offset("eigenfeatures")) == expected
+    assert (facts.stride(layer), facts.offset(layer)) == expected
+    assert (facts.stride(CLASS_MAPS), facts.offset(CLASS_MAPS)) == (20, 9.5)
+
+
+def test_a_grid_begins_at_the_offset_within_the_region():
+    source = SimpleNamespace(region=Region(10, 20, 64, 64), voxel_size=VoxelSize(3.0, 0.5, 2.0))
+    assert grid_of(source, 8, 7.0) == Grid((3, 4, 16), (0, 8.5, 54), True)
+    source = SimpleNamespace(region=None, voxel_size=None)
+    assert grid_of(source, 1, 0.5) == Grid((1, 1, 1), (0, 0.5, 0.5), False)
