@@ -11,7 +11,7 @@ import typer
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.console import print_error, terminal_talk
 from eigenfeatures.export.missing import install_advice
-from eigenfeatures.export.options import Values, reports, with_settings
+from eigenfeatures.export.options import Values, given_options, reports, with_settings
 from eigenfeatures.export.settings import Settings
 
 app = typer.Typer(
@@ -162,6 +162,7 @@ def model_info(file: Annotated[Path, typer.Argument(help="An exported ONNX file.
 @app.command()
 @reports
 def infer(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="Folder of a run, or an exported .onnx file.")],
     stacks: Annotated[
         list[Path] | None,
@@ -180,6 +181,12 @@ def infer(
     ] = None,
     shape: Annotated[str | None, typer.Option(help="Of a raw file: slices,height,width.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of a raw file, such as uint16 or >u2.")] = None,
+    voxel_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Of voxels in µm: one edge, or Z,Y,X with Z across slices (default: as files say)."
+        ),
+    ] = None,
     missing: Annotated[
         str, typer.Option(help="A chunk that a Zarr or HDF5 file lacks: refuse, or fill and report.")
     ] = "refuse",
@@ -216,6 +223,8 @@ def infer(
     if not stacks or out is None:
         if stacks or out is not None:
             raise InputError("STACKS and --out go together: give both to infer other stacks, or neither")
+        if others := given_options(context, besides=("model", "device", "json", "debug")):
+            raise InputError(f"{others[0]} is for other stacks; give STACKS and --out too, or leave it out")
         return _infer_own(model, device)
     from eigenfeatures.export.batch.options import Options, read_reading
     from eigenfeatures.export.batch.to_folder import infer_to_folder
@@ -233,7 +242,7 @@ def infer(
         resume=resume,
         profile=profile,
         cluster=cluster,
-        reading=read_reading(axis, roi, every, shape, dtype, missing, overlap),
+        reading=read_reading(axis, roi, every, shape, dtype, missing, overlap, voxel_size),
     )
     return infer_to_folder(model, stacks, out, options, terminal_talk())
 

@@ -69,6 +69,17 @@ def with_settings(command: Callable[..., Values], without: Collection[str] = ())
     return _like(merged, command, [*own, *options, _parameter("config", None, _CONFIG)])
 
 
+def given_options(context: typer.Context, besides: Collection[str]) -> list[str]:
+    """Return the options that a person gave a command, by name as ``--every``, but for some parameters."""
+    given = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and name not in besides:
+            given.append(parameter.opts[0])
+    return given
+
+
 def _like(
     wrapper: Callable[..., Any], command: Callable[..., Any], parameters: list[inspect.Parameter]
 ) -> Callable[..., Any]:

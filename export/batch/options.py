@@ -5,7 +5,7 @@ from typing import get_args
 
 from eigenfeatures.eigen.array_stacks import Missing
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.stacks import Region
+from eigenfeatures.eigen.stacks import Region, VoxelSize
 from eigenfeatures.export.batch.source import Reading
 from eigenfeatures.export.batch.volumes import FORMATS
 
@@ -74,6 +74,7 @@ def read_reading(
     dtype: str | None,
     missing: str,
     overlap: float | None,
+    voxel_size: str | None,
 ) -> Reading:
     """Read which slices to take from the texts of options.
 
@@ -93,5 +94,18 @@ def read_reading(
     for choice in get_args(Missing):
         if choice == missing:
             region = None if roi is None else Region.parse(roi)
-            return Reading(axis, every, region, sides, dtype, choice, overlap)
+            voxel = None if voxel_size is None else _voxel_size(voxel_size)
+            return Reading(axis, every, region, sides, dtype, choice, overlap, voxel)
     raise InputError(f"--missing '{missing}' is unknown; choose one of {', '.join(get_args(Missing))}")
+
+
+def _voxel_size(text: str) -> VoxelSize:
+    """Read "2" or "3,2,2": the edge of a cube, or depth, height and width."""
+    try:
+        edges = [float(edge) for edge in text.split(",")]
+    except ValueError:
+        edges = []
+    voxel = VoxelSize.of(edges * 3 if len(edges) == 1 else edges)
+    if voxel is None:
+        raise InputError(f"--voxel-size {text!r} is no size; give µm above 0, as one edge or as Z,Y,X")
+    return voxel

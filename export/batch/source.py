@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Reading:
     overlap : float, optional
         Of the windows over slices that are larger than the model's. None is half, save that where
         the training cut the centre of its slices, the centre is taken and there are no windows.
+    voxel_size : VoxelSize, optional
+        In place of what the files say: z across the slices, as they lie along `axis`.
     """
 
     axis: int = 0
@@ -54,6 +56,7 @@ class Reading:
     dtype: str | None = None
     missing: Missing = "refuse"
     overlap: float | None = None
+    voxel_size: VoxelSize | None = None
 
     def __post_init__(self) -> None:
         if self.overlap is not None:
@@ -76,12 +79,15 @@ class Source:
         The part of each slice.
     indices : ndarray of int64
         The chosen slices, by their number in the stack.
+    stated : VoxelSize or None
+        Of the stack, in place of what its files say.
     """
 
     name: str
     stack: Stack
     region: Region | None
     indices: NDArray[np.int64]
+    stated: VoxelSize | None = None
 
     def read(self, first: int, count: int) -> NDArray[Any]:
         """Read some of the chosen slices, ``(count, h, w)``.
@@ -106,7 +112,7 @@ class Source:
     @property
     def voxel_size(self) -> VoxelSize | None:
         """In micrometres, of the chosen slices."""
-        voxel = self.stack.voxel_size
+        voxel = self.stated or self.stack.voxel_size
         every = int(self.indices[1] - self.indices[0]) if len(self.indices) > 1 else 1
         return None if voxel is None else VoxelSize(voxel.z * every, voxel.y, voxel.x)
 
@@ -210,7 +216,7 @@ def source_of(stack: Stack, reading: Reading, facts: ModelFacts, name: str = "st
         # The centre, as in training.
         whole = Region(0, 0, height, width)
         region = whole.centre(*facts.size) if min(height, width) >= facts.crop else None
-    source = Source(name, stack, region, np.arange(0, slices, reading.every))
+    source = Source(name, stack, region, np.arange(0, slices, reading.every), reading.voxel_size)
     if not len(source.indices):
         raise InputError(f"{stack.path}: holds no slices")
     stack.read([], region)  # which checks the region
@@ -276,4 +282,9 @@ def _stamp(files: Sequence[Path]) -> dict[str, Any]:
 
 def describe(reading: Reading) -> dict[str, Any]:
     """Return a reading as JSON holds it."""
-    return {**asdict(reading), "region": str(reading.region) if reading.region else None}
+    voxel = reading.voxel_size
+    return {
+        **asdict(reading),
+        "region": str(reading.region) if reading.region else None,
+        "voxel_size": astuple(voxel) if voxel else None,
+    }

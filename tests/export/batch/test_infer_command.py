@@ -176,6 +176,9 @@ REFUSED = {
     "missing chunks": (["--missing", "guess"], "--missing 'guess' is unknown; choose one of refuse, fill"),
     "no outputs": (["--outputs", ","], "names no output"),
     "a shape": (["--shape", "3,4", "--dtype", "uint8"], "'3,4' is no shape; give slices,height,width"),
+    "a voxel of nothing": (["--voxel-size", "0"], "--voxel-size '0' is no size; give µm above 0"),
+    "two edges of a voxel": (["--voxel-size", "2,2"], "--voxel-size '2,2' is no size"),
+    "a voxel in words": (["--voxel-size", "2 mm"], "--voxel-size '2 mm' is no size"),
     "half of a raw file's facts": (["--shape", "3,4,5"], "needs both, shape and dtype"),
 }
 
@@ -186,6 +189,32 @@ def test_a_bad_option_is_one_line_and_nothing_is_left(what, finished_run, stacks
     out = ["--out", tmp_path / "out", "--profile"]
     assert_refused(call("infer", finished_run, stacks / "sample1.tif", *out, *options), reason)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--engine", "ort-cuda"], ["--every", "2"], ["--tf32"], ["--resume"], ["--cluster", "local:2"]],
+)
+def test_a_run_s_own_slices_take_no_options_of_other_stacks(options, finished_run, tmp_path):
+    """They would be ignored, and a GPU that was asked for be the CPU."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    before = content(run)
+    assert_refused(call("infer", run, *options), f"{options[0]} is for other stacks; give STACKS and --out")
+    assert content(run) == before
+
+
+def test_a_voxel_size_is_stated_or_corrected(finished_run, stacks, tmp_path):
+    np.save(tmp_path / "s.npy", tifffile.imread(stacks / "sample1.tif"))
+    job = ("infer", finished_run, tmp_path / "s.npy", "--out", tmp_path / "out", "--outputs", "eigenfeatures")
+    assert call(*job, "--voxel-size", "3,0.5,2", "--every", "4").code == 0
+    group = zarr.open_group(tmp_path / "out" / "eigenfeatures" / "s.ome.zarr", mode="r")
+    (image,) = group.attrs["ome"]["multiscales"]
+    scale, origin = image["datasets"][0]["coordinateTransformations"]
+    assert (scale["scale"], origin["translation"]) == ([1, 12, 1, 4], [0, 0, 0.25, 1])
+    assert image["axes"][1]["unit"] == "micrometer"
+    again = (*job, "--every", "4", "--resume", "--voxel-size")
+    assert_refused(call(*again, "2"), r"with voxel_size = \[3.0, 0.5, 2.0\], and now it is \[2.0, 2.0, 2.0\]")
+    assert call(*again, "3,0.5,2").code == 0
 
 
 def test_stacks_of_another_kind_are_refused(finished_run, stacks, tmp_path):

@@ -11,7 +11,7 @@ from commands import random_stack
 from fake_engine import FACTS
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.stacks import Region
+from eigenfeatures.eigen.stacks import Region, VoxelSize
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.source import Reading, close_sources, open_sources
 
@@ -80,6 +80,11 @@ def test_the_step_widens_the_voxels(tmp_path):
     (source,) = opened(path, every=4)
     voxel = source.voxel_size
     assert (voxel.z, voxel.y, voxel.x) == pytest.approx((12, 4, 2))
+
+
+def test_a_stated_voxel_size_takes_the_place_of_the_files(stack):
+    (source,) = opened(stack, every=2, voxel_size=VoxelSize(3.0, 2.0, 1.0))
+    assert source.voxel_size == VoxelSize(6.0, 2.0, 1.0)
 
 
 def test_the_crop_of_the_training_is_repeated(stack):
