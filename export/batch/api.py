@@ -76,7 +76,8 @@ def infer(
     tf32
         Let convolutions on a GPU round their factors to 10 bits; refused on a CPU.
     reading
-        Axis, step, region and overlap of windows; by default whole slices, all of them.
+        Axis, step, region, voxel size and overlap of windows; by default whole slices, all of them. An open
+        stack has its axis already.
     library
         Whose arrays the outputs are: ``numpy``, ``torch`` or, on a GPU, ``cupy``. What the engine ``torch``
         computed on a GPU is not downloaded for the latter two, so that a few blocks are in its
@@ -101,6 +102,8 @@ def infer(
     """
     if library not in LIBRARIES:
         raise InputError(f"library '{library}' is unknown; choose one of {', '.join(LIBRARIES)}")
+    if isinstance(stack, Stack) and reading is not None:
+        _check_open(stack, reading)
     clock = Clock()
     opened = open_engine(Path(model), outputs, engine, device, clock, tf32=tf32, keep=library != "numpy")
     chosen = reading or Reading()
@@ -120,6 +123,13 @@ def infer(
             found.close()
         raise
     return _blocks(opened, source, plan, clock, given, library)
+
+
+def _check_open(stack: Stack, reading: Reading) -> None:
+    """Refuse what can only be chosen while a stack is opened."""
+    for name in ("axis", "shape", "dtype", "missing"):
+        if getattr(reading, name) != getattr(Reading, name):
+            raise InputError(f"{stack.path} is open, so that its {name} is settled; give it to open_volume")
 
 
 def _blocks(

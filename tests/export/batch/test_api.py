@@ -64,6 +64,15 @@ def test_an_open_stack_stays_open(finished_run, stacks):
         stack.read([0])
 
 
+@pytest.mark.parametrize(
+    "given", [{"axis": 1}, {"dtype": "uint16"}, {"shape": (1, 2, 3)}, {"missing": "fill"}]
+)
+def test_an_open_stack_can_t_be_opened_otherwise(given, finished_run, stacks):
+    message = f"sample1.tif is open, so that its {next(iter(given))} is settled; give it to open_volume"
+    with open_volume(stacks / "sample1.tif") as stack, pytest.raises(InputError, match=message):
+        export.infer(finished_run, stack, reading=Reading(**given))
+
+
 def test_stopping_early_leaves_no_thread(finished_run, stacks):
     blocks = export.infer(finished_run, stacks / "sample1.tif", batch=1, max_memory="64GB")
     next(blocks)

@@ -159,9 +159,7 @@ def test_every_engine_gets_the_centre_that_the_training_cut(name, outputs, finis
     add_metadata(proto, {"crop": {"size": 40}})
     onnx.save_model(proto, run / "model.onnx")
     np.save(tmp_path / "scan.npy", random_stack((2, 50, 60)))
-    (source,) = open_sources(
-        [tmp_path / "scan.npy"], Reading(), open_engine(run, outputs, name, "cpu").facts
-    )
+    (source,) = open_sources([tmp_path / "scan.npy"], Reading(), open_engine(run, outputs, name, "cpu").facts)
     assert source.region == Region(5, 10, 40, 40)
 
 
@@ -285,7 +283,7 @@ def test_where_maps_lie_is_in_the_file_or_asked_of_the_network(finished_run, tmp
         open_engine(tmp_path / "m.onnx")
 
 
-@pytest.mark.parametrize("name", ["../../outside", "/tmp/outside", "blocks", "file", "relu2/../../outside"])
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "blocks", "file", "relu2/../../outside"])
 def test_a_file_can_t_name_the_folder_of_its_maps(name, finished_run, tmp_path):
     """The name of an output becomes that of a folder below the results."""
     proto = onnx.load_model(finished_run / "model.onnx")
