@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.eigen.split import GUARD, TRAIN, VALIDATION, split_slices
 from eigenfeatures.eigen.training import TrainingStep, check_batch_size, train
 from eigenfeatures.export.agreement import ExportCheck
-from eigenfeatures.export.inference import Classifier, classify, runtime_device
+from eigenfeatures.export.batch.engine import open_engine
+from eigenfeatures.export.inference import check_samples, classify
 from eigenfeatures.export.metrics import classification_metrics
 from eigenfeatures.export.onnx_model import check_exportable, export_onnx
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, largest_rank
@@ -298,14 +299,14 @@ def predict(
     columns : dict
         ``predicted`` and ``probability``, for a table.
     """
-    device = runtime_device(folder.settings.device)
-    talk.say(f"classifying on '{device}' with ONNX Runtime")
-    classifier = Classifier(folder.onnx, device)
-    classifier.check_samples(samples)
     # What fits in training fits here.
     batch = min(_LARGEST_BATCH, folder.settings.plan.batch_size)
-    blocks = classify(classifier, samples, np.arange(len(samples)), batch)
-    probabilities = np.concatenate(list(talk.track(blocks, "classifying", math.ceil(len(samples) / batch))))
+    with closing(open_engine(folder.onnx, ["probabilities"], device=folder.settings.device)) as engine:
+        talk.say(f"classifying on '{engine.name}'")
+        check_samples(engine.facts, samples)
+        blocks = classify(engine, samples, np.arange(len(samples)), batch)
+        found = list(talk.track(blocks, "classifying", math.ceil(len(samples) / batch)))
+    probabilities = np.concatenate(found)
     predicted = probabilities.argmax(1)
     names = [samples.classes[k] for k in predicted]
     return predicted, {"predicted": names, "probability": list(probabilities.max(1))}

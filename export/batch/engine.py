@@ -113,7 +113,12 @@ def open_engine(
     if (engine, device) in (("ort-cpu", "cuda"), ("ort-cuda", "cpu")):
         raise InputError(f"--engine {engine} and --device {device} contradict each other; leave one out")
     if not model.exists():
-        raise InputError(f"{model} is missing; give an exported .onnx or the folder of a run")
+        advice = (
+            "export a model first"
+            if model.name == MODEL_FILE
+            else "give an exported .onnx or the folder of a run"
+        )
+        raise InputError(f"{model} is missing; {advice}")
     openers = _openers(model, outputs, clock or Clock(), tf32, threads, keep)
     refusals: list[str] = []
     for name in _candidates(model, engine, device):

@@ -32,7 +32,7 @@ class Grid:
 
 
 def grid_of(source: Source, stride: int, offset: float) -> Grid:
-    """Return the grid of maps whose pixel i lies at ``offset + stride * i`` of the part of a slice that is read."""
+    """Return the grid of maps whose pixel i lies at ``offset + stride * i`` of what is read of a slice."""
     voxel = source.voxel_size
     z, y, x = (1.0, 1.0, 1.0) if voxel is None else (voxel.z, voxel.y, voxel.x)
     top, left = (source.region.top, source.region.left) if source.region else (0, 0)

@@ -12,7 +12,8 @@ import torch
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.model_file import load_model
 from eigenfeatures.export import metadata
-from eigenfeatures.export.inference import Classifier
+from eigenfeatures.export.batch.clock import Clock
+from eigenfeatures.export.batch.ort_engine import OrtEngine
 from eigenfeatures.export.metadata import model_info, read_metadata, weights_sha256
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS
 
@@ -20,6 +21,10 @@ from eigenfeatures.export.outputs import DEFAULT_OUTPUTS
 @pytest.fixture(scope="module")
 def exported(finished_run):
     return onnx.load_model(finished_run / "model.onnx")
+
+
+def opened(path):
+    return OrtEngine(path, ["probabilities"], "cpu", Clock())
 
 
 def saved(proto, path):
@@ -98,16 +103,16 @@ def test_json_in_metadata_is_plain(exported):
 
 def test_files_that_are_not_ours_are_refused(tmp_path):
     with pytest.raises(InputError, match="is missing; export a model first"):
-        Classifier(tmp_path / "absent.onnx")
+        opened(tmp_path / "absent.onnx")
     garbage = tmp_path / "garbage.onnx"
     garbage.write_bytes(b"\x08garbage" * 9)
     with pytest.raises(InputError, match="is not an ONNX file"):
-        Classifier(garbage)
+        opened(garbage)
     identity = onnx.helper.make_node("Identity", ["x"], ["y"])
     values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
     foreign = onnx.helper.make_model(onnx.helper.make_graph([identity], "g", values[:1], values[1:]))
     with pytest.raises(InputError, match="was not exported by eigenfeatures"):
-        Classifier(saved(foreign, tmp_path / "foreign.onnx"))
+        opened(saved(foreign, tmp_path / "foreign.onnx"))
 
 
 @pytest.mark.parametrize(
@@ -117,13 +122,12 @@ def test_files_that_are_not_ours_are_refused(tmp_path):
         ("size", '"large"', "does not say its size"),
         ("training", "{", "has metadata that can't be read"),
         ("crop", "[" * 100000, "has metadata that can't be read"),
-        ("outputs", '["gap"]', "has no output 'probabilities'"),
     ],
 )
 def test_metadata_that_others_changed_are_refused(exported, tmp_path, name, text, reason):
     path = saved(with_property(exported, name, text), tmp_path / "model.onnx")
     with pytest.raises(InputError, match=reason):
-        Classifier(path)
+        opened(path)
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.99])
@@ -132,7 +136,7 @@ def test_truncated_model_is_refused(finished_run, tmp_path, kept):
     path = tmp_path / "model.onnx"
     path.write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(InputError, match=r"model\.onnx"):
-        Classifier(path)
+        opened(path)
 
 
 def hidden_in_a_graph(tensor):
@@ -164,16 +168,10 @@ def test_weights_outside_the_file_are_refused_wherever_they_stand(exported, tmp_
         proto.training_info.add(algorithm=hidden_in_a_graph(outside))
     path = saved(proto, tmp_path / "models" / "model.onnx")
     with pytest.raises(InputError, match="keeps weights outside itself"):
-        Classifier(path)
+        opened(path)
     shutil.copy(saved(exported, path), tmp_path / "whole.onnx")
-    assert Classifier(tmp_path / "whole.onnx")(np.zeros((1, 40, 40), np.uint8)).shape == (1, 4)
-
-
-def test_cuda_is_refused_where_there_is_none(finished_run):
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    with pytest.raises(InputError, match="this ONNX Runtime has no CUDA; install"):
-        Classifier(finished_run / "model.onnx", "cuda")
+    found = opened(tmp_path / "whole.onnx")(np.zeros((1, 40, 40), np.uint8))
+    assert found["probabilities"].shape == (1, 4)
 
 
 def test_what_a_reader_relies_on_is_all_written(exported):

@@ -1,11 +1,13 @@
 """What stops a run before it writes anything, beyond bad files; and what does not."""
 
+import shutil
+
 import numpy as np
+import onnxruntime
 import pytest
 import tifffile
-from commands import QUICK, call
+from commands import QUICK, assert_refused, call
 
-from eigenfeatures.export import inference
 from eigenfeatures.export.run_folder import RunFolder, check_same_settings
 from eigenfeatures.export.settings import Settings
 
@@ -66,14 +68,17 @@ def test_a_run_is_resumed_on_another_device(finished_run):
     check_same_settings(finished_run, Settings(**{**vars(settings), "device": "cpu"}))
 
 
-def test_auto_is_the_cpu_where_onnx_runtime_has_no_gpu(monkeypatch):
-    """As with torch's CUDA build and the CPU build of ONNX Runtime: a trained model must not be lost."""
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(inference.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    assert inference.runtime_device("auto") == "cpu"
-    assert inference.runtime_device("cuda") == "cuda"
-    monkeypatch.setattr(inference.onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    assert inference.runtime_device("auto") == "cuda"
+def test_a_session_that_falls_back_to_the_cpu_is_no_gpu(finished_run, tmp_path, monkeypatch):
+    """ONNX Runtime's GPU build names CUDA on any machine, makes its session on the CPU and doesn't fail."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    made = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda file, *_, **__: made(file, providers=["CPUExecutionProvider"])
+    )
+    assert_refused(call("infer", run, "--device", "cuda"), "ONNX Runtime made no session on the GPU")
+    answer = call("infer", run)
+    assert (answer.code, answer.error) == (0, "classifying on 'ort-cpu'\n")
 
 
 def test_the_report_calls_only_a_phantom_synthetic(tmp_path):
