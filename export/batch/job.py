@@ -120,7 +120,9 @@ def choose_plan(
     half = demand.resident + free_memory() // (2 * share)
     limit = half if max_memory is None else parse_bytes(max_memory)
     preferred = _BATCH[engine.name.rpartition("-")[2]]
-    return plan_blocks(demand, limit, batch or preferred, fixed=batch is not None)
+    return plan_blocks(
+        demand, limit, batch or preferred, fixed=batch is not None, by_default=max_memory is None
+    )
 
 
 def run_blocks(

@@ -97,7 +97,9 @@ class BlockPlan:
                 number += 1
 
 
-def plan_blocks(demand: Demand, limit: int, batch: int, *, fixed: bool = False) -> BlockPlan:
+def plan_blocks(
+    demand: Demand, limit: int, batch: int, *, fixed: bool = False, by_default: bool = False
+) -> BlockPlan:
     """Choose the largest block that keeps the process within its limit, up to `MOST_BATCHES` batches.
 
     Parameters
@@ -110,6 +112,8 @@ def plan_blocks(demand: Demand, limit: int, batch: int, *, fixed: bool = False) 
         Slices that the engine should get at once; halved where memory is short.
     fixed
         The batch was asked for, and is not to be halved.
+    by_default
+        The limit was not asked for; said where it is too little.
 
     Returns
     -------
@@ -125,8 +129,9 @@ def plan_blocks(demand: Demand, limit: int, batch: int, *, fixed: bool = False) 
     needed = demand.peak(batch, batch)
     if needed > limit:
         advice = "or use a smaller --batch-size" if batch > 1 else "or a smaller --roi"
+        allowed = format_bytes(limit) + (" (by default half of what is free)" if by_default else "")
         raise InputError(
-            f"--max-memory {format_bytes(limit)} is too little for blocks of {batch} slices, which need "
+            f"--max-memory {allowed} is too little for blocks of {batch} slices, which need "
             f"{format_bytes(needed)} in all; allow that much {advice}"
         )
     step = demand.peak(batch, 2 * batch) - needed

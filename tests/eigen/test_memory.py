@@ -52,11 +52,49 @@ def test_what_does_not_fit_is_refused_with_the_batch_that_would():
         check_training_memory(network, 64, 1000)
 
 
-def test_limits_of_control_groups_count(tmp_path, monkeypatch):
-    """A job in a container or under Slurm has less than the machine."""
-    (tmp_path / "memory.max").write_text("4096\n")
-    (tmp_path / "memory.current").write_text("1000\n")
+@pytest.fixture
+def control_groups(tmp_path, monkeypatch):
+    """Give a function that puts this process into a group of files; they belong to a group around it."""
+
+    def enter(membership, folder, files):
+        (tmp_path / "membership").write_text(membership)
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (tmp_path / folder / name).write_text(text)
+
     monkeypatch.setattr(free_memory, "_CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(free_memory, "_MEMBERSHIP", tmp_path / "membership")
+    return enter
+
+
+def test_limits_of_control_groups_count(control_groups):
+    """A job in a container or under Slurm has less than the machine."""
+    control_groups("0::/slurm/job1\n", "slurm", {"memory.max": "4096\n", "memory.current": "1000\n"})
     assert memory.available_memory(torch.device("cpu")) == 3096
-    (tmp_path / "memory.max").write_text("max\n")
+    control_groups("0::/slurm/job1\n", "slurm", {"memory.max": "max\n"})
     assert memory.available_memory(torch.device("cpu")) > 2**20
+
+
+STATISTICS = "anon 600\ninactive_file {inactive}\nactive_file 100\nfile_mapped 50\n"
+
+
+def test_pages_of_files_that_were_read_are_free(control_groups):
+    """After a large scan was read a group is full of them."""
+    files = {
+        "memory.max": "4096\n",
+        "memory.current": "4096\n",
+        "memory.stat": STATISTICS.format(inactive=300),
+    }
+    control_groups("0::/\n", ".", files)
+    assert free_memory.free_memory() == 400
+
+
+def test_limits_of_the_first_version_count(control_groups):
+    """Its memory controller has a hierarchy of its own, whose statistics say what is below too as totals."""
+    membership = "5:devices:/\n4:cpu,memory:/docker/a\n0::/\n"
+    statistics = STATISTICS.format(inactive=7) + "total_inactive_file 300\ntotal_active_file 100\n"
+    files = {"memory.limit_in_bytes": "4096\n", "memory.usage_in_bytes": "3000\n", "memory.stat": statistics}
+    control_groups(membership, "memory/docker", files)
+    assert free_memory.free_memory() == 1496
+    control_groups("5:devices:/\n0::/\n", "memory/docker", {})
+    assert free_memory.free_memory() > 2**20
