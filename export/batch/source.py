@@ -262,6 +262,8 @@ def _stem(path: Path) -> str:
     """Return a name without suffixes; that of ``file.h5:/entry/data`` is ``file-entry-data``."""
     file, _, inside = str(path).partition(":")
     name = Path(file).name
+    if name in ("", ".."):  # of "." or "a/.."
+        name = Path(file).resolve().name
     for suffix in (*_VOLUMES, ".zarr", ".raw", ".bin", ".ome"):
         name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
     return "-".join([name, *inside.strip("/").split("/")]).rstrip("-")

@@ -1,6 +1,7 @@
 """Which stacks, which slices, and that a change of them does not pass."""
 
 import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -59,6 +60,17 @@ def test_names_have_no_suffix(stack, tmp_path):
         "scan",
         "facility-entry-data",
     ]
+
+
+@pytest.mark.parametrize("given", [".", "../scan", "below/.."])
+def test_a_folder_that_is_given_as_a_way_has_its_own_name(given, tmp_path, monkeypatch):
+    (tmp_path / "scan" / "below").mkdir(parents=True)
+    for number in range(3):
+        tifffile.imwrite(tmp_path / "scan" / f"s{number}.tif", random_stack((8, 8)))
+    monkeypatch.chdir(tmp_path / "scan")
+    (source,) = opened(Path(given))
+    assert source.name == "scan"
+    source.stack.close()
 
 
 def test_slices_and_regions_are_those_asked_for(stack):
