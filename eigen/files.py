@@ -1,10 +1,14 @@
 """Files that are either whole or absent, and the hash of what was read."""
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# How `atomic_path` names what is being written.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
 
 
 @contextmanager
@@ -33,6 +37,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of `atomic_path` that a killed process left in a folder and below it."""
+    for file in folder.rglob(".*"):
+        if _TEMPORARY.fullmatch(file.name) and file.is_file():
+            file.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,7 +1,6 @@
 """The folder of a run: which files it holds, what made them, and whether they fit together."""
 
 import platform
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +10,11 @@ from typing import Any
 import tomli_w
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.files import sha256, write_text
+from eigenfeatures.eigen.files import remove_leftovers, sha256, write_text
 from eigenfeatures.eigen.progress import Track
 from eigenfeatures.eigen.samples import SampleSet, open_samples
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.versions import versions
-
-# How `atomic_path` names what it is writing.
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
 
 
 @dataclass(frozen=True)
@@ -96,9 +92,7 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Remove what a killed run was writing (see `atomic_path`), and a checkpoint that is done with."""
-        for file in self.path.rglob(".*"):
-            if file.is_file() and _LEFTOVER.fullmatch(file.name):
-                file.unlink()
+        remove_leftovers(self.path)
         if self.has_model:
             self.checkpoint.unlink(missing_ok=True)
 

@@ -2,30 +2,37 @@
 
 ``infer.json`` says what the job is. Each finished block is one file in ``blocks/``, which
 appears whole, and then one line in ``journal.txt``: a block without its line is done again.
+While a job works, its process holds a lock on ``infer.json``.
 """
 
 import errno
+import fcntl
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eigenfeatures.eigen.closing import Closing
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.files import atomic_path, sha256, write_text
+from eigenfeatures.eigen.files import atomic_path, remove_leftovers, sha256, write_text
 from eigenfeatures.export.run_folder import check_empty
 
 RECORD_FILE = "infer.json"
 
 _FORMAT = 1
 
+# How zarr names what it is writing.
+_PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
 
-class JobFolder:
-    """Where the results of a job are, as far as it has come.
+
+class JobFolder(Closing):
+    """Where the results of a job are, as far as it has come; no other process can open it meanwhile.
 
     Parameters
     ----------
@@ -33,11 +40,17 @@ class JobFolder:
         The folder, which `open_folder` has made.
     record
         What ``infer.json`` holds.
+    lock
+        Released by closing.
     """
 
-    def __init__(self, path: Path, record: Mapping[str, Any]) -> None:
-        self.path, self.record = path, record
+    def __init__(self, path: Path, record: Mapping[str, Any], lock: ExitStack) -> None:
+        self.path, self.record, self._lock = path, record, lock
         self._done = self._read_journal()
+
+    def close(self) -> None:
+        """Let another job have the folder."""
+        self._lock.close()
 
     @property
     def table(self) -> Path:
@@ -78,7 +91,8 @@ class JobFolder:
         lines = self._journal.read_text("ascii").splitlines() if self._journal.is_file() else []
         kept = [line for line in lines if self._is_there(line)]
         if len(kept) < len(lines):
-            write_text(self._journal, "".join(f"{line}\n" for line in kept))
+            with writing(self.path):
+                write_text(self._journal, "".join(f"{line}\n" for line in kept))
         return {int(line.split()[0]) for line in kept}
 
     def _is_there(self, line: str) -> bool:
@@ -111,10 +125,15 @@ def open_folder(path: Path, record: Mapping[str, Any], resume: bool) -> JobFolde
     resume
         Whether a folder that holds this very job may be used.
 
+    Returns
+    -------
+    JobFolder
+        To be closed by the caller.
+
     Raises
     ------
     InputError
-        When it holds anything else, or a job whose model, stacks or settings differ.
+        When it holds anything else, a job whose model, stacks or settings differ, or one that is at work.
     """
     before = read_record(path) if resume else None
     if before is None:
@@ -122,10 +141,16 @@ def open_folder(path: Path, record: Mapping[str, Any], resume: bool) -> JobFolde
         record = {"format": _FORMAT, **record}
         with writing(path):
             write_text(path / RECORD_FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-        return JobFolder(path, record)
-    _check_same(path, before, record)
-    _remove_leftovers(path)
-    return JobFolder(path, before)
+    else:
+        _check_same(path, before, record)
+        record = before
+    lock = _lock(path)
+    try:
+        _remove_leftovers(path)
+        return JobFolder(path, record, lock)
+    except BaseException:
+        lock.close()
+        raise
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -196,8 +221,24 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {name: json.loads(json.dumps(value))}
 
 
+def _lock(path: Path) -> ExitStack:
+    """Lock a job's record until the stack is closed or the process ends, however it ends."""
+    with ExitStack() as held:
+        try:
+            # Open for writing, which NFS wants of a file to be locked.
+            fcntl.flock(held.enter_context((path / RECORD_FILE).open("r+b")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{path} belongs to a job that is at work; wait for its end or choose another --out"
+            ) from error
+        except OSError:  # a file system without locks, or a folder that can be read only
+            pass
+        return held.pop_all()
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove what a killed job was writing: files of `atomic_path`, and zarr's."""
-    for file in path.rglob("*"):
-        if file.name.startswith(".") or file.suffix == ".partial":
+    remove_leftovers(path)
+    for file in path.rglob("*.partial"):
+        if _PARTIAL.fullmatch(file.name) and file.is_file():
             file.unlink()

@@ -3,7 +3,7 @@
 import csv
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,11 @@ def _here(
     with open_work(model, stacks, options, clock, talk.say) as (engine, sources):
         surveyed = survey(engine, sources[0], options.batch, options.max_memory)
         clock.take()  # of the warm-up
-        job = _Job.start(surveyed, sources, out, options, clock, talk)
-        write = Stage("write", job._write)
-        return job.complete(
-            lambda parts: run_blocks(engine, sources, parts, job.plan.batch, clock, talk.say, write)
-        )
+        with _Job.start(surveyed, sources, out, options, clock, talk) as job:
+            write = Stage("write", job._write)
+            return job.complete(
+                lambda parts: run_blocks(engine, sources, parts, job.plan.batch, clock, talk.say, write)
+            )
 
 
 def _on_cluster(
@@ -104,19 +104,19 @@ def _on_cluster(
         surveyed = crew.survey()
         sources = open_sources(stacks, options.reading, surveyed.facts)
         try:
-            job = _Job.start(surveyed, sources, out, crew.options, clock, talk)
-            order = Order(
-                out=out.absolute(),
-                record=sha256(out / RECORD_FILE),
-                engine=surveyed.name,
-                model=surveyed.facts.identity,
-                stacks=fingerprint(sources),
-                plan=job.plan,
-                shapes=_volume_shapes(surveyed.probe),
-            )
-            names = [source.name for source in sources]
-            facts = job.complete(lambda parts: crew.compute(order, parts, names, job.folder.note))
-            return facts | ({"filled_slices": crew.filled} if crew.filled else {})
+            with _Job.start(surveyed, sources, out, crew.options, clock, talk) as job:
+                order = Order(
+                    out=out.absolute(),
+                    record=sha256(out / RECORD_FILE),
+                    engine=surveyed.name,
+                    model=surveyed.facts.identity,
+                    stacks=fingerprint(sources),
+                    plan=job.plan,
+                    shapes=_volume_shapes(surveyed.probe),
+                )
+                names = [source.name for source in sources]
+                facts = job.complete(lambda parts: crew.compute(order, parts, names, job.folder.note))
+                return facts | ({"filled_slices": crew.filled} if crew.filled else {})
         finally:
             close_sources(sources)
 
@@ -132,6 +132,7 @@ class _Job:
     talk: Talk
 
     @classmethod
+    @contextmanager
     def start(
         cls,
         surveyed: Survey,
@@ -140,14 +141,16 @@ class _Job:
         options: Options,
         clock: Clock,
         talk: Talk,
-    ) -> "_Job":
-        folder = open_folder(out, _record(surveyed, sources, options), options.resume)
-        plan = BlockPlan(**folder.record["plan"])
-        peak = surveyed.probe.demand.peak(plan.batch, plan.block)
-        talk.say(f"blocks of {plan.block} slices, {plan.batch} at once: at most about {format_bytes(peak)}")
-        shapes = _volume_shapes(surveyed.probe)
-        volumes = make_volumes(options.format, out, sources, shapes, surveyed.facts, plan.block)
-        return cls(surveyed, sources, folder, plan, volumes, clock, talk)
+    ) -> Iterator["_Job"]:
+        with open_folder(out, _record(surveyed, sources, options), options.resume) as folder:
+            plan = BlockPlan(**folder.record["plan"])
+            peak = surveyed.probe.demand.peak(plan.batch, plan.block)
+            talk.say(
+                f"blocks of {plan.block} slices, {plan.batch} at once: at most about {format_bytes(peak)}"
+            )
+            shapes = _volume_shapes(surveyed.probe)
+            volumes = make_volumes(options.format, out, sources, shapes, surveyed.facts, plan.block)
+            yield cls(surveyed, sources, folder, plan, volumes, clock, talk)
 
     def complete(self, compute: _Compute) -> dict[str, Any]:
         start, done = time.perf_counter(), self._slices_done()

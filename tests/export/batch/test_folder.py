@@ -28,8 +28,9 @@ def arrays(number):
 def begun(tmp_path):
     """A job of which blocks 0 and 1 are done."""
     folder = open_folder(tmp_path / "out", RECORD, False)
-    for number in (0, 1):
-        folder.commit(number, arrays(number))
+    with folder:
+        for number in (0, 1):
+            folder.commit(number, arrays(number))
     return folder
 
 
@@ -68,11 +69,31 @@ def test_what_a_kill_left_behind_is_removed(begun):
     left = [begun.path / name for name in (".infer.0123abcd.json", "blocks/.00000002.0123abcd.npz")]
     left.append(begun.path / "eigenfeatures" / ".a.ome.0123abcd.tif")
     (begun.path / "eigenfeatures" / "a.ome.zarr" / "0").mkdir(parents=True)
-    left.append(begun.path / "eigenfeatures" / "a.ome.zarr" / "0" / "zarr.0123.partial")
+    left.append(begun.path / "eigenfeatures" / "a.ome.zarr" / "0" / f"zarr.{'0123' * 8}.partial")
     for file in left:
         file.write_bytes(b"half")
     open_folder(begun.path, RECORD, True)
     assert [file for file in left if file.exists()] == []
+
+
+def test_files_of_others_are_kept(begun):
+    others = [begun.path / name for name in (".gitignore", ".idea/workspace.xml", "notes.partial")]
+    for file in others:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
+    open_folder(begun.path, RECORD, True).close()
+    assert [file.read_text() for file in others] == ["mine"] * 3
+
+
+def test_a_folder_has_one_job_at_a_time(begun):
+    """A second one would remove what the first is writing."""
+    with open_folder(begun.path, RECORD, True):
+        (begun.path / ".infer.0123abcd.json").write_bytes(b"half")
+        with pytest.raises(InputError, match="out belongs to a job that is at work; wait for its end"):
+            open_folder(begun.path, RECORD, True)
+        assert (begun.path / ".infer.0123abcd.json").exists()
+    with open_folder(begun.path, RECORD, True) as folder:
+        assert folder.done == {0, 1}
 
 
 def test_a_resumed_job_keeps_its_plan(begun):
