@@ -53,6 +53,10 @@ class ChunkedStack(ArrayStack):
         """How many of the slices read so far hold fill values where their chunks are missing."""
         return len(self._filled)
 
+    def is_filled(self, index: int) -> bool:
+        """Tell whether a slice, as it was read, holds fill values where its chunks are missing."""
+        return index in self._filled
+
     def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
         super()._read_run(run, region, out)
         # Looked for after the reading, so that a chunk deleted meanwhile is noticed.

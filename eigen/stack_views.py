@@ -71,6 +71,10 @@ class EveryStack(_View):
         super().__init__(stack, (-(-slices // every), height, width), thinned)
         self._every = every
 
+    def is_filled(self, index: int) -> bool:
+        """Tell whether a slice, as it was read, holds fill values where its data are missing."""
+        return self._stack.is_filled(index * self._every)
+
     def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
         every = self._every
         behind = range(run.start * every, (run.stop - 1) * every + 1, run.step * every)

@@ -119,6 +119,10 @@ class Stack(Closing):
         """How many of the slices read so far hold fill values where their data are missing."""
         return 0
 
+    def is_filled(self, index: int) -> bool:  # noqa: ARG002
+        """Tell whether a slice, as it was read, holds fill values where its data are missing."""
+        return False
+
     def read(
         self, indices: Sequence[int] | NDArray[np.integer[Any]], region: Region | None = None
     ) -> NDArray[Any]:

@@ -31,8 +31,8 @@ class Block:
     indices : ndarray of int64, shape (n,)
         The slices' numbers in the stack.
     arrays : dict
-        Statistics (``mean``, ``deviation``, ``mean_gradient``, ``total_variation``), always of NumPy,
-        and the outputs by name, each ``(n, …)``.
+        Statistics (``mean``, ``deviation``, ``mean_gradient``, ``total_variation``) and ``filled`` (some of
+        the slice's data are missing), always of NumPy, and the outputs by name, each ``(n, …)``.
     """
 
     first: int

@@ -51,8 +51,6 @@ class Crew:
     ----------
     options : Options
         With the number of threads: by default each worker's equal share of its machine's cores.
-    filled : int
-        Slices so far that lie in missing chunks.
     """
 
     def __init__(
@@ -65,7 +63,6 @@ class Crew:
         say: Callable[[str], None],
     ) -> None:
         self._client, self._clock, self._say = client, clock, say
-        self.filled = 0
         self._token = secrets.token_hex(4)
         cores, self._share = _machines(client)
         self.options = replace(options, threads=options.threads or max(1, cores // self._share))
@@ -125,7 +122,6 @@ class Crew:
                 done: Done = _result(future, f"block {part.number}")
                 note(part.number, done.digest)
                 self._clock.add(done.seconds)
-                self.filled += done.filled
                 for line in done.said:
                     self._say(line)
                 yield part

@@ -37,8 +37,8 @@ class Work:
     slices : ndarray
         Raw, ``(n, H, W)``; empty once the engine has seen them.
     arrays : dict
-        What is known of each slice: ``slice`` (its number in the stack), statistics, and the
-        engine's outputs, each ``(n, …)``.
+        What is known of each slice: ``slice`` (its number in the stack), ``filled`` (whether some of
+        its data are missing), statistics, and the engine's outputs, each ``(n, …)``.
     """
 
     part: Part
@@ -172,7 +172,9 @@ def read_part(sources: Sequence[Source], part: Part) -> Work:
     """Read a block."""
     source = sources[part.stack]
     numbers = source.indices[part.first : part.first + part.length]
-    return Work(part, source.read(part.first, part.length), {"slice": numbers})
+    slices = source.read(part.first, part.length)
+    filled = np.array([source.stack.is_filled(int(number)) for number in numbers])
+    return Work(part, slices, {"slice": numbers, "filled": filled})
 
 
 def prepare_part(engine: Engine, work: Work) -> Work:

@@ -47,7 +47,7 @@ def columns(stack: str, arrays: Arrays, classes: Sequence[str]) -> dict[str, Seq
     stack
         Its name.
     arrays
-        ``slice``, the statistics, and the outputs of an engine, each ``(slices, …)``.
+        ``slice``, ``filled``, the statistics, and the outputs of an engine, each ``(slices, …)``.
     classes
         Names in the order of the probabilities.
     """
@@ -77,7 +77,7 @@ def flags(arrays: Arrays) -> list[str]:
 
     ``constant`` (one grey value), ``zero`` (no response at all), ``ill-determined`` (σ₂/σ₁ so near 1
     that u₁ may be any mixture), ``uncertain`` (the SVD's residual is too large), ``invalid`` (a
-    number overflowed).
+    number overflowed), ``filled`` (some of its data are missing, and fill values stand in for them).
     """
     slices = len(arrays["slice"])
     numbers = [array.reshape(slices, -1) for array in arrays.values() if array.dtype.kind == "f"]
@@ -87,6 +87,7 @@ def flags(arrays: Arrays) -> list[str]:
         "ill-determined": arrays["gap"] > ILL_DETERMINED_RATIO if "gap" in arrays else False,
         "uncertain": arrays["residual"] > UNCERTAIN_RESIDUAL if "residual" in arrays else False,
         "invalid": ~np.all([np.isfinite(values).all(1) for values in numbers], axis=0),
+        "filled": arrays["filled"],
     }
     held = {name: np.broadcast_to(mark, slices) for name, mark in marks.items()}
     return [";".join(name for name, mark in held.items() if mark[k]) for k in range(slices)]

@@ -115,8 +115,7 @@ def _on_cluster(
                     shapes=_volume_shapes(surveyed.probe),
                 )
                 names = [source.name for source in sources]
-                facts = job.complete(lambda parts: crew.compute(order, parts, names, job.folder.note))
-                return facts | ({"filled_slices": crew.filled} if crew.filled else {})
+                return job.complete(lambda parts: crew.compute(order, parts, names, job.folder.note))
         finally:
             close_sources(sources)
 
@@ -161,12 +160,10 @@ class _Job:
         # Also where a kill came between the table and this.
         self.folder.finish()
         took = time.perf_counter() - start
-        filled = sum(source.stack.filled for source in self.sources)
         facts = summarise(self.folder.table, self.survey.facts.classes)
         return {
             "folder": str(self.folder.path),
             **facts,
-            **({"filled_slices": filled} if filled else {}),
             "engine": self.survey.name,
             "slices_per_second": (facts["slices"] - done) / took,
             "seconds": dict(self.clock.seconds),
@@ -213,16 +210,18 @@ class _Job:
 
 def summarise(table: Path, classes: Iterable[str]) -> dict[str, Any]:
     """Count the rows of ``slices.csv``; where the stacks are named after classes, also the right ones."""
-    slices = flagged = right = 0
+    slices = flagged = filled = right = 0
     known, labelled = set(classes), True
     with table.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             sample = row["stack"].partition("/")[0]
             slices += 1
             flagged += bool(row["flag"])
+            filled += "filled" in row["flag"].split(";")
             labelled = labelled and sample in known and "predicted" in row
             right += row.get("predicted") == sample
     facts: dict[str, Any] = {"slices": slices, "flagged_slices": flagged}
+    facts |= {"filled_slices": filled} if filled else {}
     return {**facts, "accuracy": right / slices} if labelled else facts
 
 

@@ -75,15 +75,12 @@ class Done:
         SHA-256 of its file.
     seconds : dict
         What this worker measured since the block before.
-    filled : int
-        Slices of missing chunks since then.
     said : tuple of str
         What a person should know.
     """
 
     digest: str
     seconds: dict[str, float]
-    filled: int
     said: tuple[str, ...]
 
 
@@ -132,9 +129,7 @@ class Desk(WorkerPlugin):
             if self._bench is None:
                 self._said.clear()  # which the survey told already
                 self._bench = _Bench(order, engine, sources, self._clock, self._said.append)
-            filled = _filled(sources)
-            digest = self._bench.run(part)
-            return Done(digest, self._clock.take(), _filled(sources) - filled, self._take_said())
+            return Done(self._bench.run(part), self._clock.take(), self._take_said())
 
     def _open(self) -> tuple[Engine, list[Source]]:
         threads = self._options.threads
@@ -206,10 +201,6 @@ def fingerprint(sources: Sequence[Source]) -> str:
 
 def _desk(name: str) -> Desk:
     return cast(Desk, get_worker().plugins[name])
-
-
-def _filled(sources: Sequence[Source]) -> int:
-    return sum(source.stack.filled for source in sources)
 
 
 def _check(order: Order, engine: Engine, sources: Sequence[Source]) -> None:

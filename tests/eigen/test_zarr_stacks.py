@@ -197,10 +197,13 @@ def test_a_missing_chunk_is_refused_or_filled(tmp_path: Path, form: int, axis: i
         np.testing.assert_array_equal(stack.read(holes[1:2]), expected[holes[1:2]])
         assert stack.filled == 1
         np.testing.assert_array_equal(stack.read(everything), expected)
+        assert [index for index in everything if stack.is_filled(index)] == holes
         assert stack.filled == len(holes)
     with open_volume(path, axis=axis, missing="fill", every=2) as stack:
         np.testing.assert_array_equal(stack.read(range(stack.shape[0])), expected[::2])
-        assert stack.filled == sum(index % 2 == 0 for index in holes)
+        halves = [index for index in range(stack.shape[0]) if stack.is_filled(index)]
+        assert [2 * index for index in halves] == [index for index in holes if index % 2 == 0]
+        assert stack.filled == len(halves)
 
 
 def test_a_region_beside_the_missing_chunk_is_read(tmp_path: Path) -> None:

@@ -145,6 +145,24 @@ def test_after_an_error_in_any_stage_the_job_goes_on_to_the_same_bytes(
     np.testing.assert_array_equal(maps, results_of(random_stack((23, 40, 36)))["eigenfeatures"][:, 0])
 
 
+def test_filled_slices_are_counted_over_all_that_a_job_did(tmp_path):
+    """Each is flagged, whichever process read it."""
+    zarr.create_array(tmp_path / "s.zarr", data=random_stack((12, 16, 16)) | 1, chunks=(2, 8, 16))
+    for chunk in ("0/0/0", "3/1/0"):
+        (tmp_path / "s.zarr" / "c" / chunk).unlink()
+    options = {"batch": 1, "reading": Reading(missing="fill")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eigenfeatures.export.batch.plan.MOST_BATCHES", 1)
+        with patch.context() as failure:
+            failure.setattr(*failing("write", 4, InputError("full")))
+            with pytest.raises(InputError, match="full"):
+                run_job(tmp_path / "s.zarr", tmp_path / "out", **options)
+        facts = run_job(tmp_path / "s.zarr", tmp_path / "out", resume=True, **options)
+    assert (facts["filled_slices"], facts["flagged_slices"]) == (4, 4)
+    with (tmp_path / "out" / "slices.csv").open(newline="") as file:
+        assert [row["slice"] for row in csv.DictReader(file) if row["flag"] == "filled"] == list("0167")
+
+
 def test_a_finished_job_is_left_alone(stack, unbroken, tmp_path):
     changed = {file: file.stat().st_mtime_ns for file in (tmp_path / "unbroken").rglob("*")}
     facts = run_job(stack, tmp_path / "unbroken", batch=2, resume=True)

@@ -15,6 +15,7 @@ def block(**changes):
     slices = np.random.default_rng(0).integers(0, 255, (3, 8, 9)).astype(np.uint8)
     arrays = {
         "slice": np.array([4, 6, 8]),
+        "filled": np.zeros(3, bool),
         **statistics_columns(slice_statistics(slices)),
         "probabilities": np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]], np.float32),
         "singular_values": np.array([[3.0, 1.0], [2.0, 1.9], [5.0, 0.0]]),
@@ -61,6 +62,7 @@ def test_columns_without_arrays_are_left_out():
         ({"residual": [1e-4, 1.1e-4, 0]}, ["", "uncertain", ""]),
         ({"gap": [0.995, 0.1, 0.1], "residual": [1e-3, 0, 0]}, ["ill-determined;uncertain", "", ""]),
         ({"singular_values": [[1.0], [np.nan], [1]]}, ["", "invalid", ""]),
+        ({"deviation": [1.0, 0, 1], "filled": [False, True, True]}, ["", "constant;filled", "filled"]),
         ({"probabilities": [[1.0, 0], [0.5, 0.5], [np.inf, 0]]}, ["", "", "invalid"]),
     ],
 )
