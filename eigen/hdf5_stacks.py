@@ -14,7 +14,7 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Stack, one_line
 from eigenfeatures.eigen.voxel_size import VoxelSize
 
-_SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs", ".nx5")
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs", ".nx5")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MOST_LINKS = 100  # on one path; more of them go round in circles
 
@@ -24,7 +24,7 @@ def is_hdf5(path: Path) -> bool:
     if not path.is_file():
         return False
     with suppress(OSError), path.open("rb") as file:
-        return path.suffix.lower() in _SUFFIXES or file.read(len(_SIGNATURE)) == _SIGNATURE
+        return path.suffix.lower() in HDF5_SUFFIXES or file.read(len(_SIGNATURE)) == _SIGNATURE
     return False
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.array_stacks import Missing
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.hdf5_stacks import HDF5_SUFFIXES
 from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
 from eigenfeatures.eigen.tiff_pages import read_layout
 from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, visible_entries
@@ -23,7 +24,7 @@ from eigenfeatures.export.batch.windows import check_overlap
 # Below a sample there may be specimens, and below a specimen its slices.
 _DEEPEST = 2
 
-_VOLUMES = (".tif", ".tiff", ".npy", ".h5", ".hdf5", ".nxs")
+_VOLUMES = (".tif", ".tiff", ".npy", *HDF5_SUFFIXES)
 
 
 @dataclass(frozen=True)

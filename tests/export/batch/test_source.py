@@ -42,6 +42,9 @@ def test_a_folder_of_samples_stands_for_every_stack_in_it(tmp_path):
     tifffile.imwrite(root / "b" / "right.tif", random_stack((5, 8, 8)), photometric="minisblack")
     np.save(root / "c.npy", random_stack((6, 8, 8)))
     zarr.create_array(root / "d.zarr", data=random_stack((7, 8, 8)))
+    for name in ("e.hdf", "f.nx5"):
+        with h5py.File(root / name, "w") as file:
+            file["data"] = random_stack((8, 8, 8))
     sources = opened(root)
     assert {source.name: source.stack.shape[0] for source in sources} == {
         "a": 3,
@@ -49,6 +52,8 @@ def test_a_folder_of_samples_stands_for_every_stack_in_it(tmp_path):
         "b/right": 5,
         "c": 6,
         "d": 7,
+        "e": 8,
+        "f": 8,
     }
     close_sources(sources)
 
