@@ -1,5 +1,6 @@
 """The versions of this package and of the libraries that a result depends on."""
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 _LIBRARIES = ("numpy", "numba", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tifffile", "imagecodecs")
@@ -14,3 +15,12 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def difference(first: Mapping[str, str], second: Mapping[str, str]) -> tuple[str, str, str] | None:
+    """Return the first library whose versions differ, and both of them; None where all are the same."""
+    for name in {**first, **second}:
+        ours, theirs = (found.get(name, "not there") for found in (first, second))
+        if ours != theirs:
+            return name, ours, theirs
+    return None

@@ -27,7 +27,7 @@ from eigenfeatures.export.batch.job import Survey
 from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.plan import Part
 from eigenfeatures.export.batch.worker import Desk, Done, Order, block_task, survey_task
-from eigenfeatures.export.versions import versions
+from eigenfeatures.export.versions import difference, versions
 
 # Seconds in which a scheduler must answer, and then have a worker.
 PATIENCE = 10
@@ -216,12 +216,10 @@ def _machines(client: Any) -> tuple[int, int]:
     found = client.run(_describe_worker)
     ours = versions()
     for host, _, theirs in found.values():
-        differing = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-        if differing:
-            name = differing[0]
+        if differing := difference(theirs, ours):
+            name, there, here = differing
             raise InputError(
-                f"the worker on {host} has {name} {theirs.get(name, 'not at all')}, and this machine "
-                f"{ours.get(name, 'not at all')}; install the same versions"
+                f"the worker on {host} has {name} {there}, and this machine {here}; install the same versions"
             )
     workers = Counter(host for host, _, _ in found.values())
     cores = {host: count for host, count, _ in found.values()}

@@ -11,18 +11,21 @@ from typing import Any
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import sha256
 from eigenfeatures.export.batch.clock import Clock
-from eigenfeatures.export.batch.folder import RECORD_FILE, JobFolder, check_vacant, open_folder
+from eigenfeatures.export.batch.folder import RECORD_FILE, JobFolder, check_vacant, open_folder, writing
 from eigenfeatures.export.batch.job import Probe, Survey, Work, run_blocks, survey
 from eigenfeatures.export.batch.opening import open_work
 from eigenfeatures.export.batch.options import Options
-from eigenfeatures.export.batch.plan import BlockPlan, Part, format_bytes
+from eigenfeatures.export.batch.plan import BlockPlan, Part, format_bytes, parse_bytes
 from eigenfeatures.export.batch.source import Source, close_sources, describe, open_sources
 from eigenfeatures.export.batch.stages import Stage
 from eigenfeatures.export.batch.table import columns, is_volume, split_volumes, write_blocks
 from eigenfeatures.export.batch.volumes import Volumes, make_volumes
 from eigenfeatures.export.run_folder import check_outside
 from eigenfeatures.export.talk import Talk
-from eigenfeatures.export.versions import versions
+from eigenfeatures.export.versions import difference, versions
+
+# What a job needs is measured anew when it goes on, so that the same limit may then seem a little too small.
+_TOLERANCE = 1.1
 
 # From the blocks that are left to those that are written.
 _Compute = Callable[[list[Part]], Generator[Any, None, None]]
@@ -73,7 +76,8 @@ def infer_to_folder(
         raise InterruptedError("interrupted; 'infer' continues with --resume") from stop
     finally:
         if options.profile and (out / RECORD_FILE).is_file():
-            clock.write_trace(out / "trace.json")
+            with writing(out / "trace.json"):
+                clock.write_trace(out / "trace.json")
 
 
 def _here(
@@ -144,6 +148,8 @@ class _Job:
         with open_folder(out, _record(surveyed, sources, options), options.resume) as folder:
             plan = BlockPlan(**folder.record["plan"])
             peak = surveyed.probe.demand.peak(plan.batch, plan.block)
+            if not folder.table.is_file():
+                _check_limit(out, plan, peak, options.max_memory)
             talk.say(
                 f"blocks of {plan.block} slices, {plan.batch} at once: at most about {format_bytes(peak)}"
             )
@@ -181,6 +187,12 @@ class _Job:
         left = [part for part in self._parts() if part.number not in done]
         if done:
             self.talk.say(f"{len(done)} of {len(done) + len(left)} blocks are done already")
+            if differing := difference(self.folder.record["versions"], versions()):
+                name, before, now = differing
+                self.talk.say(
+                    f"they were made with {name} {before}, and now it is {now}: the other blocks may differ "
+                    "in their last digits"
+                )
         with closing(compute(left)) as results:
             slices = (number for part in results for number in range(part.length))
             for _ in self.talk.track(slices, "slices", sum(part.length for part in left)):
@@ -197,15 +209,10 @@ class _Job:
             source.check_unchanged()
         parts = list(self._parts())
         self.volumes.finish(parts, self.folder.load)
-        write_blocks(
-            self.folder.table,
-            (
-                columns(
-                    self.sources[part.stack].name, self.folder.load(part.number), self.survey.facts.classes
-                )
-                for part in parts
-            ),
-        )
+        names, classes = [source.name for source in self.sources], self.survey.facts.classes
+        blocks = (columns(names[part.stack], self.folder.load(part.number), classes) for part in parts)
+        with writing(self.folder.table):
+            write_blocks(self.folder.table, blocks)
 
 
 def summarise(table: Path, classes: Iterable[str]) -> dict[str, Any]:
@@ -223,6 +230,15 @@ def summarise(table: Path, classes: Iterable[str]) -> dict[str, Any]:
     facts: dict[str, Any] = {"slices": slices, "flagged_slices": flagged}
     facts |= {"filled_slices": filled} if filled else {}
     return {**facts, "accuracy": right / slices} if labelled else facts
+
+
+def _check_limit(out: Path, plan: BlockPlan, peak: int, max_memory: str | None) -> None:
+    """Refuse to go on in blocks of a size that was planned for more memory than there is now."""
+    if max_memory is not None and peak > _TOLERANCE * parse_bytes(max_memory):
+        raise InputError(
+            f"--max-memory {max_memory} is too little for {out}, which was begun in blocks of {plan.block} "
+            f"slices, which need {format_bytes(peak)} in all; allow that much or choose another --out"
+        )
 
 
 def _record(surveyed: Survey, sources: Sequence[Source], options: Options) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Jobs with a model of NumPy: what is written, what a stop leaves, what a resumed job does."""
 
 import csv
+import errno
 import json
 import signal
 
@@ -12,10 +13,14 @@ from commands import random_stack
 from fake_engine import FakeEngine, results_of, run_job
 
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.progress import silent
 from eigenfeatures.export.batch import to_folder
+from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.folder import JobFolder
 from eigenfeatures.export.batch.job import Work
 from eigenfeatures.export.batch.source import Reading, Source
+from eigenfeatures.export.talk import Talk
+from eigenfeatures.export.versions import versions
 
 
 def content(folder):
@@ -200,6 +205,47 @@ def test_a_stack_that_changes_meanwhile_is_refused(tmp_path):
         with pytest.raises(InputError, match="scan changed while it was read"):
             run_job(folder, tmp_path / "out", batch=4)
     assert not (tmp_path / "out" / "slices.csv").exists()
+
+
+def test_a_job_that_goes_on_keeps_to_the_memory_that_there_is_now(stack, tmp_path, monkeypatch):
+    """Its blocks are as large as they were planned for another limit."""
+    with monkeypatch.context() as patch:
+        patch.setattr(*failing("write", 0, InputError("full")))
+        with pytest.raises(InputError, match="full"):
+            run_job(stack, tmp_path / "out", batch=2)
+    record = json.loads((tmp_path / "out" / "infer.json").read_text())
+    record["plan"]["block"] = 2 * 10**8
+    (tmp_path / "out" / "infer.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"100GB is too little for .*out, .*blocks of 200000000 slices"):
+        run_job(stack, tmp_path / "out", batch=2, max_memory="100GB", resume=True)
+    assert run_job(stack, tmp_path / "out", batch=2, resume=True)["slices"] == 23
+    assert run_job(stack, tmp_path / "out", batch=2, max_memory="100GB", resume=True)["slices"] == 23
+
+
+def test_other_versions_than_those_that_began_are_told(stack, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("fake_engine.QUIET", Talk(silent, said.append))
+    monkeypatch.setattr("eigenfeatures.export.batch.plan.MOST_BATCHES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(*failing("write", 4, InputError("full")))
+        patch.setattr(to_folder, "versions", lambda: {**versions(), "numpy": "1.0"})
+        with pytest.raises(InputError, match="full"):
+            run_job(stack, tmp_path / "out", batch=2)
+    run_job(stack, tmp_path / "out", batch=2, resume=True)
+    assert sum("they were made with numpy 1.0, and now it is" in line for line in said) == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "file"),
+    [(to_folder, "write_blocks", "slices.csv"), (Clock, "write_trace", "trace.json")],
+)
+def test_a_disk_that_is_full_at_the_end_is_one_line(owner, name, file, stack, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(owner, name, refuse)
+    with pytest.raises(InputError, match=rf"{file}: no space is left; free some and go on with --resume"):
+        run_job(stack, tmp_path / "out", profile=True)
 
 
 def test_the_profile_has_every_stage(stack, tmp_path):
