@@ -116,7 +116,7 @@ def infer(
         opened = fit_engine(
             opened, Path(model), outputs, [source], clock, lambda _: None, overlap=chosen.overlap, tf32=tf32
         )
-        plan = choose_plan(opened, probe(opened, source).demand, batch, max_memory)
+        plan = choose_plan(opened, probe(opened, [source]).demand, batch, max_memory)
     except BaseException:
         opened.close()
         if not given:

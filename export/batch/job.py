@@ -62,9 +62,10 @@ class Probe:
     outputs: Arrays
 
 
-def probe(engine: Engine, source: Source) -> Probe:
+def probe(engine: Engine, sources: Sequence[Source]) -> Probe:
     """Run one slice, which compiles and warms up all that is needed, and measure what a second one takes."""
-    slices = source.read(0, 1)
+    slices = sources[0].read(0, 1)
+    reading = _measure_reading(sources)
     statistics = slice_statistics(slices, engine.facts.operator)
     run = Batches(engine, 2, lambda _: None)
     outputs = run(slices)
@@ -72,7 +73,18 @@ def probe(engine: Engine, source: Source) -> Probe:
     # Of two at once: a runtime that keeps its buffers has those of the first slice already.
     working = working_set(lambda: run(np.concatenate([slices, slices])))
     results = sum(array.nbytes for array in (*outputs.values(), *statistics))
-    return Probe(Demand(slices.nbytes, results, max(working, slices.nbytes + results), resident), outputs)
+    working = max(working, slices.nbytes + results)
+    return Probe(Demand(slices.nbytes, results, working, resident, reading), outputs)
+
+
+def _measure_reading(sources: Sequence[Source]) -> int:
+    """Return what reading a block takes, such as the chunks at work, by a slice of each kind of stack.
+
+    Twice as much as for the slice: a block may lie in two layers of chunks. Where it lies in more, they are
+    thin, and small beside the block.
+    """
+    kinds = {(type(source.stack), source.size, source.stack.dtype): source for source in sources}
+    return 2 * max(working_set(partial(source.read, 0, 1)) for source in kinds.values())
 
 
 @dataclass(frozen=True)
@@ -97,10 +109,10 @@ class Survey:
 
 
 def survey(
-    engine: Engine, source: Source, batch: int | None, max_memory: str | None, share: int = 1
+    engine: Engine, sources: Sequence[Source], batch: int | None, max_memory: str | None, share: int = 1
 ) -> Survey:
     """Run one slice and plan the blocks; `share` processes like this one share what memory is free."""
-    probed = probe(engine, source)
+    probed = probe(engine, sources)
     plan = choose_plan(engine, probed.demand, batch, max_memory, share)
     return Survey(engine.name, engine.outputs, engine.facts, probed, plan)
 

@@ -42,18 +42,22 @@ class Demand:
         That the engine takes for each slice of a batch.
     resident : int
         That the process holds already.
+    reading : int
+        That reading takes beside the slices it gives.
     """
 
     raw: int
     results: int
     working: int
     resident: int
+    reading: int
 
     def peak(self, batch: int, block: int) -> int:
         """Return how much memory is held at most."""
         return (
             self.resident
             + _RESERVE
+            + self.reading
             + batch * self.working
             + block * (RAW_BLOCKS * self.raw + RESULT_BLOCKS * self.results)
         )

@@ -84,7 +84,7 @@ def _here(
     model: Path, stacks: Sequence[Path], out: Path, options: Options, clock: Clock, talk: Talk
 ) -> dict[str, Any]:
     with open_work(model, stacks, options, clock, talk.say) as (engine, sources):
-        surveyed = survey(engine, sources[0], options.batch, options.max_memory)
+        surveyed = survey(engine, sources, options.batch, options.max_memory)
         clock.take()  # of the warm-up
         with _Job.start(surveyed, sources, out, options, clock, talk) as job:
             write = Stage("write", job._write)

@@ -118,7 +118,7 @@ class Desk(WorkerPlugin):
         """Run one slice and plan the blocks; `share` workers use this machine's memory."""
         with self._lock:
             engine, sources = self._open()
-            found = survey(engine, sources[0], self._options.batch, self._options.max_memory, share)
+            found = survey(engine, sources, self._options.batch, self._options.max_memory, share)
             self._clock.take()  # of the warm-up
             return found, self._take_said()
 

@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+import tifffile
+import zarr
+from fake_engine import FACTS, FakeEngine
 
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.export.batch.job import probe
 from eigenfeatures.export.batch.plan import (
     MOST_BATCHES,
     BlockPlan,
@@ -13,9 +17,10 @@ from eigenfeatures.export.batch.plan import (
     plan_blocks,
     working_set,
 )
+from eigenfeatures.export.batch.source import Reading, close_sources, open_sources
 
 MIB = 2**20
-DEMAND = Demand(raw=MIB, results=2 * MIB, working=100 * MIB, resident=300 * MIB)
+DEMAND = Demand(raw=MIB, results=2 * MIB, working=100 * MIB, resident=300 * MIB, reading=0)
 
 
 @pytest.mark.parametrize("limit", [600, 800, 1000, 1500, 10_000])
@@ -93,3 +98,18 @@ def test_the_working_set_is_what_work_takes_at_its_peak():
 
     assert 50 * MIB < working_set(work) < 160 * MIB
     assert working_set(lambda: None) < 10 * MIB
+
+
+def test_chunks_that_are_decoded_count(tmp_path):
+    """Of whichever stack of a job has the largest; a block may lie in two layers of them."""
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((2, 512, 512), np.uint8), photometric="minisblack")
+    volume = np.ones((64, 1024, 1024), np.uint8)
+    zarr.create_array(tmp_path / "b.zarr", data=volume, chunks=volume.shape)
+    read = {}
+    for name in ("a.tif", ""):
+        sources = open_sources([tmp_path / name], Reading(), FACTS)
+        read[name] = probe(FakeEngine(), sources).demand
+        close_sources(sources)
+    assert read["a.tif"].reading < 20 * MIB
+    assert 1.9 * 64 * MIB < read[""].reading < 6 * 64 * MIB
+    assert read[""].peak(1, 1) - read[""].resident > read[""].reading
