@@ -35,13 +35,14 @@ def _dtypes(text: str) -> tuple[str, ...]:
 
 
 def _report(dtypes: Sequence[str], cuda: bool) -> None:
+    folder = None if cuda else cache_folder()
     compiled, seconds = 0, 0.0
     for done in warm(dtypes, "cuda" if cuda else "cpu"):
         compiled, seconds = compiled + done.compiled, seconds + done.seconds
         _say(f"{done.name}: {done.compiled} compiled, {done.from_cache} from the cache, {done.seconds:.1f} s")
     _say(f"{compiled} compiled for {', '.join(dtypes)} in {seconds:.1f} s")
-    if not cuda:
-        _say(f"The cache lies in {cache_folder()}")
+    if folder is not None:
+        _say(f"The cache lies in {folder}")
 
 
 def _say(line: str) -> None:

@@ -76,8 +76,17 @@ def warm(dtypes: Iterable[str] = DTYPES, backend: Backend = "cpu") -> Iterator[C
 
 
 def cache_folder() -> str:
-    """Return where the compiled kernels for the CPU lie."""
-    return str(next(_dispatchers("cpu")).stats.cache_path)
+    """Return where the compiled kernels for the CPU lie.
+
+    Raises
+    ------
+    OSError
+        Where no folder for them can be written.
+    """
+    folder = next(_dispatchers("cpu")).stats.cache_path
+    if folder is None:
+        raise OSError("no folder for compiled kernels can be written; let NUMBA_CACHE_DIR name one that can")
+    return str(folder)
 
 
 def _counts(backend: Backend) -> tuple[int, int]:

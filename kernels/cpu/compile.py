@@ -11,8 +11,10 @@ file of a kernel, not of a helper that the kernel imports from another file.
 
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
@@ -27,9 +29,32 @@ _IMPORTED_BY = os.getpid()
 _ONE_PARALLEL_CALL = threading.Lock()
 
 
+def cached(jit: Callable[..., Any], function: F, **options: Any) -> F:
+    """Compile a function when it is first called, and keep that on the disk where a folder can be written."""
+    try:
+        return cast(F, jit(cache=True, **options)(function))
+    except RuntimeError:  # Numba found no such folder
+        _warn_of_no_cache()
+        return cast(F, jit(**options)(function))
+
+
+@cache
+def _warn_of_no_cache() -> None:
+    warnings.warn(
+        "no folder for compiled kernels can be written, so each process compiles them anew; "
+        "let NUMBA_CACHE_DIR name one that can",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _compiled(function: F, **options: Any) -> F:
+    return cached(numba.njit, function, nogil=True, **options)
+
+
 def helper(function: F) -> F:
     """Compile a function that only kernels call."""
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
+    return _compiled(function)
 
 
 def reduction(function: F) -> F:
@@ -40,7 +65,12 @@ def reduction(function: F) -> F:
     fused multiply-add, which rounds less.
     """
     flags = {"reassoc", "contract", "nsz"}
-    return cast(F, numba.njit(cache=True, nogil=True, fastmath=flags)(function))
+    return _compiled(function, fastmath=flags)
+
+
+def thread_count() -> int:
+    """Return how many threads a call may use: Numba's for the calling thread, and 1 in a forked child."""
+    return 1 if os.getpid() != _IMPORTED_BY else int(numba.get_num_threads())
 
 
 class Kernel:
@@ -51,15 +81,15 @@ class Kernel:
     """
 
     def __init__(self, loop: Callable[..., None]) -> None:
-        self._serial = numba.njit(cache=True, nogil=True)(_renamed(loop, "serial"))
-        explicit: dict[str, Any] = {"parallel": {"prange": True} | dict.fromkeys(_IMPLICIT, False)}
-        self._parallel = numba.njit(cache=True, nogil=True, **explicit)(_renamed(loop, "parallel"))
+        self._serial = _compiled(_renamed(loop, "serial"))
+        explicit = {"prange": True} | dict.fromkeys(_IMPLICIT, False)
+        self._parallel = _compiled(_renamed(loop, "parallel"), parallel=explicit)
         self.__doc__ = loop.__doc__
         self.__wrapped__ = loop
 
     def __call__(self, *arguments: object) -> None:
         """Run the build that is safe where this call comes from."""
-        if numba.get_num_threads() == 1 or os.getpid() != _IMPORTED_BY:
+        if thread_count() == 1:
             self._serial(*arguments)
             return
         with _ONE_PARALLEL_CALL if _may_be_workqueue() else nullcontext():

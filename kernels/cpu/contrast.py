@@ -3,15 +3,24 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from eigenfeatures.kernels.cpu.compile import thread_count
 
 
 def stretch(images: NDArray[Any], saturate: float, out: NDArray[Any]) -> None:
     """Fill `out` (N, H, W) with images (N, H, W) stretched to [0, 1]; see `stretch_contrast`."""
-    with ThreadPoolExecutor(numba.get_num_threads()) as threads:
-        list(threads.map(lambda image, filled: _stretch(image, saturate, filled), images, out))
+
+    def one(image: NDArray[Any], filled: NDArray[Any]) -> None:
+        _stretch(image, saturate, filled)
+
+    threads = min(thread_count(), len(images))
+    if threads <= 1:
+        list(map(one, images, out))
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(one, images, out))
 
 
 def _stretch(image: NDArray[Any], saturate: float, out: NDArray[Any]) -> None:

@@ -21,6 +21,8 @@ from numba.cuda import types
 from numba.cuda.core import config
 from numba.cuda.np.numpy_support import as_dtype
 
+from eigenfeatures.kernels.cpu.compile import cached
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -66,8 +68,9 @@ class Kernel:
     @cached_property
     def dispatcher(self) -> Any:
         """What `memory.launch` configures and calls."""
-        options = {"launch_bounds": self.bounds, "lto": False, "cache": True}
-        return cuda.jit(**{} if SIMULATED else options)(self.function)
+        if SIMULATED:
+            return cuda.jit()(self.function)
+        return cached(cuda.jit, self.function, launch_bounds=self.bounds, lto=False)
 
     @cached_property
     def loaded(self) -> dict[tuple[Any, ...], Any]:

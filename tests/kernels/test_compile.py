@@ -85,6 +85,52 @@ late = {name for name in new if name.startswith(waiting)}
 assert not late, late
 """
 
+NO_CACHE = """
+import warnings
+from numba.core import caching
+
+def refuse(locator):
+    raise OSError("read-only file system")
+
+caching._CacheLocator.ensure_cache_path = refuse
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from eigenfeatures.kernels import gram, slice_statistics
+    assert gram([[[1, 2, 3]], [[0, 1, -1]]]).tolist() == [[14, -1], [-1, 2]]
+    slice_statistics([[1, 2], [3, 4]])
+(warning,) = caught
+assert "no folder for compiled kernels can be written" in str(warning.message), warning
+assert "\\n" not in str(warning.message)
+
+from eigenfeatures.kernels.__main__ import main
+assert main(["warm"]) == 1
+"""
+
+# Contrast has no kernel of Numba's, and threads of Python's.
+NO_THREADS = """
+import os
+import threading
+import numba
+import numpy as np
+from eigenfeatures.kernels import stretch_contrast
+
+images = np.random.default_rng(0).random((8, 40, 40))
+expected = stretch_contrast(images)
+
+def refuse(thread):
+    raise AssertionError("a thread was started")
+
+threading.Thread.start = refuse
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(stretch_contrast(images), expected) else 1)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0, status
+stretch_contrast(images[0])  # no pool for one image
+numba.set_num_threads(1)
+assert np.array_equal(stretch_contrast(images), expected)
+"""
+
 
 # Modules of Numba that hold the threading layers.
 LAYERS = {"workqueue": "workqueue", "omp": "omppool", "tbb": "tbbpool"}
@@ -109,6 +155,15 @@ def test_threads(script, layer):
 
 def test_import_is_light():
     run(IMPORT)
+
+
+def test_without_a_folder_for_the_cache():
+    """As in a container whose file system is read-only."""
+    run(NO_CACHE)
+
+
+def test_a_forked_child_and_a_single_thread_start_none():
+    run(NO_THREADS)
 
 
 def run(script: str, **environment: str) -> None:
