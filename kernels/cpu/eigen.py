@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from eigenfeatures.kernels.cpu.compile import helper, reduction
 
+# An element this small against the largest counts as zero: squares near it, and quotients by it, would
+# leave the range of numbers.
+_TINY = 1e-130
+
 
 @reduction
 def dot(a: Any, b: NDArray[np.float64]) -> float:
@@ -96,13 +100,15 @@ def tridiagonalize(
 def diagonalize(diagonal: NDArray[np.float64], beside: NDArray[np.float64]) -> Any:
     """Turn a tridiagonal matrix into its eigenvalues; return the rotations that did so, and their rows.
 
+    Its largest element is about 1.
+
     Implicit QL iteration: Bowdler, Martin, Reinsch, Wilkinson 1968, procedure tql2. A rotation
     (cosine, sine) is of a row and the next.
     """
     n = len(diagonal)
     rotations, rows = np.empty((n * n + n, 2)), np.empty(n * n + n, np.int32)
     made = 0
-    shift, scale = 0.0, 0.0
+    shift, scale = 0.0, _TINY
     for first in range(n):
         scale = max(scale, abs(diagonal[first]) + abs(beside[first]))
         last = first
@@ -144,7 +150,7 @@ def ql_step(
         g, h = cosine * beside[i], cosine * p
         r = np.sqrt(p * p + beside[i] * beside[i])
         beside[i + 1] = sine * r
-        sine, cosine = beside[i] / r, p / r
+        sine, cosine = (beside[i] / r, p / r) if r > _TINY else (0.0, 1.0)
         p = cosine * diagonal[i] - sine * g
         diagonal[i + 1] = h + sine * (cosine * g + sine * diagonal[i])
         made = last - 1 - i

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -17,6 +18,8 @@ def with_values(values, seed=0):
     q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(n, n)))
     return (q * values) @ q.T
 
+
+ORDINARY = with_values(np.arange(1.0, 8))
 
 SPECTRA = {
     "a single number": np.array([[3.0]]),
@@ -34,6 +37,13 @@ SPECTRA = {
     "tiny": with_values(np.linspace(0, 1e-300, 17)),
     "huge": with_values(np.linspace(0, 1e300, 17)),
     "wide": with_values(np.linspace(1, 2, 300)),
+    "a small block first": scipy.linalg.block_diag(1e-165 * with_values(np.arange(1.0, 6)), ORDINARY),
+    "a small block last": scipy.linalg.block_diag(ORDINARY, 1e-165 * with_values(np.arange(1.0, 6))),
+    "three blocks": scipy.linalg.block_diag(1e-300 * ORDINARY, 1e-150 * ORDINARY, ORDINARY),
+    "a weak channel first": ORDINARY * np.outer(weakened := np.r_[1e-160, np.ones(6)], weakened),
+    "a weak channel last": ORDINARY * np.outer(weakened[::-1], weakened[::-1]),
+    "graded": ORDINARY * np.outer(graded := 1e-40 ** np.arange(7.0), graded),
+    "graded, ascending": ORDINARY * np.outer(graded[::-1], graded[::-1]),
 }
 
 

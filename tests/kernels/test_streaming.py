@@ -184,6 +184,16 @@ def test_parts_of_very_different_scale(order):
     assert stream.residual <= TOL
 
 
+def test_channels_far_weaker_than_others():
+    maps = rectified().astype(np.float64)
+    maps[:5] *= 1e-82
+    maps[:5, :10], maps[5:, 10:] = 0, 0  # no pixel in common
+    u, svd, residual = streamed(StreamingSVD(2), [[maps]])
+    by_definition, loss = measured(maps, u, svd.s, svd.v)
+    assert max(residual, by_definition) <= TOL
+    assert loss <= 10 * TOL
+
+
 @pytest.mark.parametrize("scale", [1e-200, 1e-300, 1e-42])
 def test_tiny_parts_beside_zeros(scale):
     dtype = np.float32 if scale == 1e-42 else np.float64
