@@ -225,7 +225,7 @@ def _search(
             extend(projected, basis[:count], images[:count])
             value = leading_pair(projected[:count, :count], weights[:count])
             size = residual_of(basis[:count], images[:count], weights[:count], value, v, image, direction)
-            if size <= tol * value and count > 1:
+            if value > 0 and size <= tol * value and count > 1:
                 numbers[_CONVERGED] = 1.0
             residual = size / value if value > 0 else 1.0
             if count == 1:

@@ -18,7 +18,7 @@ UNDEFINED = ("zero", "invalid")
 _SMALL = 0.05
 
 # In units of the tolerance for residuals: how far left vectors may be from orthogonal.
-_OVERLAP = 10
+OVERLAP = 10
 
 
 class Triplets(NamedTuple):
@@ -45,7 +45,7 @@ def triplets(
     A search for one vector is made where there is `room` for it.
     """
     of_all, found = _searched(x, start, tol, seed, room, u)
-    exponent = 0
+    exponent, passes_before = 0, 0
     least, most = in_range(x.dtype)
     if not least < of_all.energy < most:
         largest = float(np.abs(x).max())
@@ -54,13 +54,14 @@ def triplets(
         # A power of two changes no digit, and keeps the squares within the range of numbers.
         exponent = int(np.frexp(largest)[1])
         x = read_only(np.ldexp(x, -exponent))
+        passes_before = 0 if found is None else found.passes
         of_all, found = _searched(x, start, tol, seed, room, u)
 
     s, v, residual, passes, method = _best(x, u, found, tol)
     _orient(u, v, of_all.nonnegative)
     with np.errstate(over="ignore"):
         energy = float(np.ldexp(of_all.energy, 2 * exponent))
-    return Triplets(np.ldexp(s, exponent), v, residual, passes, method, energy)
+    return Triplets(np.ldexp(s, exponent), v, residual, passes_before + passes, method, energy)
 
 
 def _searched(
@@ -103,7 +104,7 @@ def _best(
                 continue
             precise = values[len(u) - 1] < _SMALL**2 * values[0]
             s, v, residual, overlap = _complete(x, vectors, u, np.float64 if precise else x.dtype)
-            if residual <= tol and overlap <= _OVERLAP * tol:
+            if residual <= tol and overlap <= OVERLAP * tol:
                 return s, v, residual, passes, "gram"
     return *_lapack(x, u), passes + 1, "svd"
 

@@ -13,6 +13,7 @@ import numpy as np
 from numba import cuda
 from numba.cuda import types
 
+from eigenfeatures.kernels.cpu.ritz import TRIAL
 from eigenfeatures.kernels.cuda.compile import WARP, Kernel, device_function, kernel, warp_sum
 from eigenfeatures.kernels.cuda.jacobi import orthogonalise
 from eigenfeatures.kernels.cuda.passes import CHANNELS, LARGEST_BLOCK, MOST_CHANNELS, PARTIALS, normal_product
@@ -26,9 +27,6 @@ _NEGLIGIBLE = 1e-12
 
 # As there: the size of the random part of a start, so that none hides the leading vector.
 _RANDOM_PART = 0.05
-
-# As there: passes before the residuals tell how fast they fall.
-_TRIAL = 3
 
 # Cosine of rows of the projected matrix that count as orthogonal: √24 · 2.2·10⁻¹⁶.
 _THRESHOLD = 1e-15
@@ -294,11 +292,11 @@ def _leading_vectors(
             c = np.int32(c + cuda.blockDim.x)
         cuda.syncthreads()
         size = norm(direction, channels)
-        converged = bool(size <= tol * first and count > 1)
+        converged = bool(first > 0.0 and size <= tol * first and count > 1)
         residual = size / first if first > 0.0 else 1.0
         if count == 1 and cuda.threadIdx.x == 0:
             residuals[0] = residual  # read two passes later
-        if count >= _TRIAL and not converged and falls_too_slowly(residuals[0], residual, tol, count, limit):
+        if count >= TRIAL and not converged and falls_too_slowly(residuals[0], residual, tol, count, limit):
             limit = count
         if size <= _NEGLIGIBLE * first:
             draw(direction, channels, k0, k1, count)

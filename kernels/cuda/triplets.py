@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.kernels.arrays import NOISE
+from eigenfeatures.kernels.cpu.triplets import OVERLAP
 from eigenfeatures.kernels.cuda import memory, passes
 from eigenfeatures.kernels.cuda.gram import cross_products, gram_matrices
 from eigenfeatures.kernels.cuda.memory import Array
-
-# As in `eigenfeatures.kernels.cpu.triplets`, in tolerances: how far vectors may be from orthogonal.
-_OVERLAP = 10
 
 
 class Slices(NamedTuple):
@@ -154,7 +152,7 @@ def measured(slices: Slices, candidates: Candidates, tol: float) -> tuple[Triple
         v = xp.take_along_axis(v, order[:, :, np.newaxis], axis=1)
         u = xp.take_along_axis(u, order[:, :, np.newaxis], axis=1)
     u *= factors[:, :, np.newaxis].astype(dtype)
-    accepted = found & (residual <= tol) & (_overlap(v) <= _OVERLAP * tol) & (_overlap(u) <= _OVERLAP * tol)
+    accepted = found & (residual <= tol) & (_overlap(v) <= OVERLAP * tol) & (_overlap(u) <= OVERLAP * tol)
     return Triplets(u, s, v, residual), accepted
 
 

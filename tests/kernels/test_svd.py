@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from spectra import CHANNELS, HEIGHT, ORDER, SPECTRA, WIDTH, rectified, sine, with_spectrum
 
 from eigenfeatures.kernels import TruncatedSVD, standardized_gradient, truncated_svd
+from eigenfeatures.kernels.cpu.krylov import random_signs
 
 TOL = 1e-5
 
@@ -105,6 +106,13 @@ def test_scale_changes_nothing_else(scale, dtype):
     assert scaled.residual <= TOL
 
 
+def test_the_pass_that_finds_a_slice_out_of_range_counts():
+    maps = rectified()
+    plain, scaled = truncated_svd(maps), truncated_svd(maps * np.float32(2.0**100))
+    assert plain.method == scaled.method == "lanczos"
+    assert scaled.passes == plain.passes + 1
+
+
 def test_squares_beyond_float64():
     maps = rectified().astype(np.float64)
     svd = truncated_svd(maps * 1e200)
@@ -117,6 +125,28 @@ def test_subnormal_responses():
     svd = truncated_svd((maps.astype(np.float64) * 1e-42).astype(np.float32))
     assert svd.residual <= TOL
     assert svd.s[0] > 0
+
+
+def test_a_start_that_the_maps_send_to_zero():
+    """Two opposite maps, to which the start and the direction after it give equal weights."""
+    assert all(random_signs(8, 0, stream)[0] == random_signs(8, 0, stream)[4] for stream in (0, 1))
+    maps = np.zeros((8, 9, 9), np.float32)
+    maps[0], maps[4] = 1, -1
+    svd = truncated_svd(maps)
+    assert svd.s[0] == pytest.approx(np.sqrt(2) * 9)
+    assert measured(maps, svd)[0] <= TOL
+
+
+@pytest.mark.parametrize("weak", [1e-82, 1e-160])
+def test_channels_far_weaker_than_others(weak):
+    maps = rectified().astype(np.float64)
+    maps[:5] *= weak
+    maps[:5, :10], maps[5:, 10:] = 0, 0  # no pixel in common
+    for rank in (1, 2, 8):
+        svd = truncated_svd(maps, rank)
+        residual, loss = measured(maps, svd)
+        assert residual <= TOL
+        assert loss <= 10 * TOL
 
 
 def test_method_follows_the_spectrum():

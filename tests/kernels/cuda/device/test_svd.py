@@ -7,6 +7,7 @@ import spectra
 from numba.cuda.typing.typeof import typeof
 
 from eigenfeatures.kernels.cpu import svd as on_cpu
+from eigenfeatures.kernels.cpu.krylov import random_signs
 from eigenfeatures.kernels.cuda import memory, svd
 from eigenfeatures.kernels.cuda.compile import SIMULATED
 from eigenfeatures.kernels.cuda.triplets import completed, measured, survey
@@ -175,6 +176,16 @@ def test_slices_that_miss_the_tolerance_are_done_again(monkeypatch):
     result = decompose(maps, 3)
     assert result["method"].tolist() == ["gram"] * 3
     assert result["passes"].tolist() == [2, 1, 2]
+    assert_contract(maps, result)
+
+
+def test_a_start_that_the_maps_send_to_zero():
+    """Two opposite maps, to which the start and the direction after it give equal weights."""
+    seed = next(k for k in range(99) if all(random_signs(2, k, s).prod() == 1 for s in (0, 1)))
+    maps = np.zeros((1, CHANNELS, PIXELS), np.float32)
+    maps[0, 0], maps[0, 1] = 1, -1
+    result = decompose(maps, seed=seed)
+    assert result["method"] == ["lanczos"]
     assert_contract(maps, result)
 
 
