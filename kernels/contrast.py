@@ -15,7 +15,9 @@ def stretch_contrast(
 
     The lowest and highest `saturate` of the pixels are clipped, at the percentiles of
     `numpy.percentile` (linear). Where the two coincide, pixels above them become 1 and
-    all others 0, so a constant image is black. The percentiles take a partial sort, O(N·H·W) on average.
+    all others 0, so a constant image is black. An image with a NaN, or with so many infinite pixels that
+    a percentile is not finite, is NaN throughout, without harm to others. The percentiles take a partial
+    sort, O(N·H·W) on average.
 
     Parameters
     ----------

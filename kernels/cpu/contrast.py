@@ -1,5 +1,6 @@
 """Contrast of pictures by NumPy, a slice a thread: its partial sort is faster than a loop of ours."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,8 +26,12 @@ def stretch(images: NDArray[Any], saturate: float, out: NDArray[Any]) -> None:
 
 def _stretch(image: NDArray[Any], saturate: float, out: NDArray[Any]) -> None:
     out[:] = image
-    low, high = _percentiles(out.ravel(), saturate)
-    if high > low:
+    places = percentile_places(out.size, saturate)
+    ordered = np.partition(out.ravel(), [k for below, above, _ in places for k in (below, above)])
+    low, high = (np.nan, np.nan) if np.isnan(out).any() else percentiles(ordered, places)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        out[:] = np.nan
+    elif high > low:
         np.subtract(out, low, out=out)
         np.divide(out, high - low, out=out)
         np.clip(out, 0, 1, out=out)
@@ -34,17 +39,17 @@ def _stretch(image: NDArray[Any], saturate: float, out: NDArray[Any]) -> None:
         np.greater(out, low, out=out)
 
 
-def _percentiles(values: NDArray[Any], saturate: float) -> tuple[Any, Any]:
-    """Return the values below which a fraction `saturate` lies, and all but that, interpolated linearly."""
-    last = values.size - 1
-    places = [saturate * last, (1 - saturate) * last]
-    below = [int(place) for place in places]
-    above = [min(place + 1, last) for place in below]
-    ordered = np.partition(values, [*below, *above])
-    if np.isnan(values.max()):
-        return np.nan, np.nan
-    low, high = (
-        ordered[i] + (ordered[j] - ordered[i]) * values.dtype.type(place - i)
-        for place, i, j in zip(places, below, above, strict=True)
-    )
-    return low, high
+def percentile_places(size: int, saturate: float) -> list[tuple[int, int, float]]:
+    """Return the places of the two values between which each percentile lies, and its share of the way."""
+    last = size - 1
+    places = (saturate * last, (1 - saturate) * last)
+    return [(math.floor(place), math.ceil(place), place - math.floor(place)) for place in places]
+
+
+def percentiles(ordered: Any, places: list[tuple[int, int, float]]) -> list[Any]:
+    """Return the two percentiles along the last axis, interpolated linearly."""
+    with np.errstate(invalid="ignore"):  # of two infinite values
+        return [
+            ordered[..., below] + (ordered[..., above] - ordered[..., below]) * ordered.dtype.type(share)
+            for below, above, share in places
+        ]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from eigenfeatures.kernels.cpu.contrast import percentile_places, percentiles
 from eigenfeatures.kernels.cuda import memory
 from eigenfeatures.kernels.cuda.memory import Array
 
@@ -9,11 +10,14 @@ from eigenfeatures.kernels.cuda.memory import Array
 def stretch(images: Array, saturate: float, out: Array) -> None:
     """Fill `out` (N, H, W) with images (N, H, W) stretched to [0, 1]; see `stretch_contrast`."""
     if len(images) == 0:
-        return  # `percentile` refuses a batch of none
+        return
     xp = memory.xp()
-    values = images.astype(out.dtype)
-    percentiles = [100 * saturate, 100 * (1 - saturate)]
-    low, high = xp.percentile(values, percentiles, axis=(1, 2), keepdims=True).astype(out.dtype)
-    width = high - low
+    values = images.reshape(len(images), -1).astype(out.dtype)
+    ordered = xp.sort(values, axis=1)  # NaN last
+    low, high = percentiles(ordered, percentile_places(values.shape[1], saturate))
+    defined = (xp.isfinite(low) & xp.isfinite(high) & ~xp.isnan(ordered[:, -1]))[:, np.newaxis]
+    low = xp.where(defined, low[:, np.newaxis], 0).astype(out.dtype)
+    width = xp.where(defined, high[:, np.newaxis], 0).astype(out.dtype) - low
     stretched = xp.clip((values - low) / xp.where(width > 0, width, 1), 0, 1)
-    out[:] = xp.where(width > 0, stretched, (values > low).astype(np.float32))
+    bright = xp.where(width > 0, stretched, (values > low).astype(np.float32))
+    out[:] = xp.where(defined, bright, np.nan).reshape(out.shape)

@@ -38,6 +38,26 @@ def test_constant_is_black_and_rare_pixels_are_white():
     np.testing.assert_array_equal(stretch_contrast(sparse), sparse / 2)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_images_without_finite_percentiles_are_marked(bad, dtype):
+    stack = np.random.default_rng(0).random((3, 21, 20)).astype(dtype)
+    expected = stretch_contrast(stack)
+    stack[1, 3] = bad
+    result = stretch_contrast(stack)
+    assert np.isnan(result[1]).all()
+    np.testing.assert_array_equal(result[::2], expected[::2])
+
+
+def test_one_nan_marks_its_image_and_few_infinite_pixels_are_clipped():
+    image = np.arange(5 * 5.0).reshape(5, 5)
+    image[4, 4] = np.inf
+    stretched = stretch_contrast(image, 0.125)
+    np.testing.assert_allclose(stretched.ravel(), np.clip((np.arange(25) - 3) / 18, 0, 1))
+    image[0, 0] = np.nan
+    assert np.isnan(stretch_contrast(image, 0.125)).all()
+
+
 @pytest.mark.parametrize("saturate", [-0.1, 0.5, float("nan")])
 def test_saturation_out_of_range(saturate):
     with pytest.raises(ValueError, match="saturate"):

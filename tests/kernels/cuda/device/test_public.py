@@ -25,6 +25,16 @@ def test_host_arrays_there_and_back(function):
     np.testing.assert_allclose(np.array(result), np.array(expected), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_contrast_of_images_that_are_not_finite():
+    images = IMAGES[0].astype(np.float32).repeat(3, axis=0)
+    images[1, 0, 0], images[2, 0, 0], images[3, :3] = np.nan, np.inf, -np.inf
+    images[4] = 7
+    result, expected = (stretch_contrast(images, 0.1, backend=backend) for backend in ("cuda", "cpu"))
+    assert np.isnan(expected).all(axis=(1, 2)).tolist() == [False, True, False, True, False, False]
+    np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_strongest_channel():
     responses = IMAGES[:, :, np.newaxis].astype(np.float32)
     result, expected = (strongest_channel(responses, backend=backend) for backend in ("cuda", "cpu"))
