@@ -44,11 +44,11 @@ def computing(gpu: int | None, stream: object, library: str | None) -> Iterator[
     Parameters
     ----------
     gpu
-        The device's number, or None for the current one.
+        The number of the device where the arrays lie, or None for those of the host and the current device.
     stream
         A stream of CuPy or torch, or its address; None for the current one of a library.
     library
-        Whose current stream to take: ``"torch"``, or any other for CuPy's.
+        Whose current stream to take where the arrays lie on a GPU: ``"torch"``, or any other for CuPy's.
 
     Raises
     ------
@@ -60,7 +60,8 @@ def computing(gpu: int | None, stream: object, library: str | None) -> Iterator[
     if SIMULATED:
         yield
         return
-    with _device(gpu) as device, _stream(stream, library, device.id):
+    # A torch without CUDA has no streams to ask for, and arrays of the host wait for none.
+    with _device(gpu) as device, _stream(stream, None if gpu is None else library, device.id):
         yield
 
 

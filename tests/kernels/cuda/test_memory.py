@@ -68,8 +68,15 @@ def test_a_given_stream(log, stream, entered):
 def test_the_current_stream_of_torch(log, monkeypatch):
     streams = SimpleNamespace(current_stream=lambda gpu: SimpleNamespace(cuda_stream=100 + gpu))
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=streams))
+    with memory.computing(1, None, "torch"):
+        assert log == ["enter device 1", "enter stream 101 by protocol 0"]
+
+
+def test_no_stream_of_torch_for_tensors_of_the_host(log, monkeypatch):
+    """A build of torch for the CPU has none to ask for."""
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
     with memory.computing(None, None, "torch"):
-        assert log == ["enter device None", "enter stream 103 by protocol 0"]
+        assert log == ["enter device None"]
 
 
 @pytest.mark.parametrize("stream", ["fast", True, 1.5])
