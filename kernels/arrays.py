@@ -1,9 +1,10 @@
 """What the kernels accept as arrays, and the form in which the loops get them."""
 
 import math
+import operator
 from collections.abc import Iterable
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -32,6 +33,9 @@ NOISE = MappingProxyType({np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-1
 # a vector that X maps to zero could pass for a small singular vector.
 RESOLVED = 1e-5
 
+# Candidates to try before strided views count as overlapping: milliseconds at most.
+_OVERLAP_WORK = 10_000
+
 
 def loop_input(array: ArrayLike, name: str, trailing: int, xp: Any = np) -> NDArray[Any]:
     """Return real numbers as the loops take them: native and C-contiguous.
@@ -56,10 +60,12 @@ def loop_input(array: ArrayLike, name: str, trailing: int, xp: Any = np) -> NDAr
     Raises
     ------
     TypeError
-        Where the elements are not real numbers.
+        Where the elements are not real numbers, or some are masked.
     ValueError
         Where there are too few axes, or an item has no pixels.
     """
+    if np.ma.isMaskedArray(array):
+        raise TypeError(f"{name} is a masked array; fill what it masks first, by its method filled")
     try:
         given = xp.asarray(array)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -102,16 +108,42 @@ def writeable(
     Raises
     ------
     TypeError
-        Where `out` is not an array of `dtype`.
+        Where `out` is not an array of `dtype`, in any byte order.
     ValueError
         Where its shape is wrong, it is read-only, or it overlaps an input.
     """
-    if not isinstance(out, xp.ndarray) or out.dtype != dtype:
-        raise TypeError(f"out must be an array of {np.dtype(dtype)}")
+    if not isinstance(out, xp.ndarray) or np.ma.isMaskedArray(out):
+        raise TypeError(f"out must be an array of {np.dtype(dtype)}, and is a {type(out).__name__}")
+    if out.dtype.newbyteorder("=") != dtype:
+        raise TypeError(f"out must be an array of {np.dtype(dtype)}, and holds {out.dtype}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape} and the result {shape}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out is read-only")
-    if any(isinstance(given, xp.ndarray) and xp.may_share_memory(out, given) for given in inputs):
+    if any(_overlap(out, given, xp) for given in inputs):
         raise ValueError("out overlaps the input, which must stay unchanged")
     return cast(NDArray[Any], out)
+
+
+def _overlap(out: Any, given: object, xp: Any) -> bool:
+    if xp is not np:
+        return isinstance(given, xp.ndarray) and bool(xp.may_share_memory(out, given))
+    try:
+        # NumPy's stubs know two of the numbers that it takes.
+        return np.shares_memory(out, np.asarray(given), max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def whole_number(value: object, name: str, allowed: str) -> int:
+    """Return a value as an integer, where it is one.
+
+    Raises
+    ------
+    TypeError
+        Where it isn't; 2.0 is none either.
+    """
+    try:
+        return operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        raise TypeError(f"{name} {value!r} is not a whole number; give {allowed}") from None

@@ -4,7 +4,8 @@ The backend follows the device of the arrays, not their type. Host data never mo
 GPU unless ``backend="cuda"`` asks for it, and a backend that was named runs or raises.
 
 Arrays of other libraries come in by DLPack and go out as arrays of the same library,
-without a copy. No library is imported for this: an array of one shows that it is loaded.
+without a copy, where that has a function ``from_dlpack``; else, as for JAX, as NumPy's or
+CuPy's. No library is imported for this: an array of one shows that it is loaded.
 """
 
 import importlib
@@ -104,7 +105,7 @@ class Call:
             at_home = np if self._gpu is None else self.xp
             inputs = [self._native(name) for name in self._given if name != "out"]
             self._target = writeable(self._native("out"), shape, dtype, inputs, at_home)
-            if at_home is self.xp and self._target.flags.c_contiguous:
+            if at_home is self.xp and self._target.flags.c_contiguous and self._target.dtype.isnative:
                 return self._target
         return cast(NDArray[Any], self.xp.empty(shape, dtype))
 
@@ -173,7 +174,9 @@ def _is_foreign(value: object) -> bool:
 
 
 def _library(array: object) -> str:
-    return type(array).__module__.partition(".")[0]
+    """Return whose array it is: a subclass may be another package's, and inherits `__dlpack__`."""
+    owners = [kind for kind in type(array).__mro__ if "__dlpack__" in vars(kind)]
+    return (owners[-1] if owners else type(array)).__module__.partition(".")[0]
 
 
 def _gpu_of(array: Any) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eigenfeatures.kernels.arrays import read_only, working_dtype
+from eigenfeatures.kernels.arrays import read_only, whole_number, working_dtype
 from eigenfeatures.kernels.call import Call
 from eigenfeatures.kernels.cpu import passes as loops
 from eigenfeatures.kernels.cpu.eigen import eigenvectors
@@ -50,7 +50,7 @@ class StreamingSVD:
 
     X is n × C with the response maps as columns (paper, eq. 14), and its n pixels are all that were
     added: tiles of one slice that is too large to hold, or the slices of a data set side by side.
-    It takes two passes, on the CPU:
+    It takes two passes, on the CPU; arrays of a GPU, of CuPy or torch, are refused with a TypeError:
 
     1. `add` every part, in any order, and `finish`: singular values and right vectors.
     2. `left` of every part again: its piece of the left vectors, whose norm is 1 over the whole.
@@ -81,8 +81,10 @@ class StreamingSVD:
 
     Raises
     ------
+    TypeError
+        Where the rank is no whole number.
     ValueError
-        Where the rank is less than 1.
+        Where it is less than 1.
 
     Notes
     -----
@@ -121,9 +123,9 @@ class StreamingSVD:
     """
 
     def __init__(self, rank: int = 1, *, center: bool = False) -> None:
-        if rank < 1:
+        self._rank = whole_number(rank, "rank", "1 to C")
+        if self._rank < 1:
             raise ValueError(f"rank {rank} is out of range; give 1 or more")
-        self._rank = rank
         self._center = center
         self._moments: Moments | None = None
         self._second: _SecondPass | None = None
@@ -140,13 +142,13 @@ class StreamingSVD:
         Raises
         ------
         TypeError
-            Where the elements are not real numbers.
+            Where the elements are not real numbers, or lie on a GPU.
         ValueError
             Where there are fewer than three axes, no pixels, other channels than before or fewer
             than the rank; where a value is NaN or infinite, with its place; and after `finish`.
             Nothing of the part was added then, and the stream can go on without it.
         """
-        given = Call("cpu", responses=responses).input("responses", trailing=3)
+        given = _on_the_host(responses).input("responses", trailing=3)
         if self._second is not None:
             raise ValueError("the first pass is finished; add to a new StreamingSVD")
         self._check_channels(given.shape[-3])
@@ -212,12 +214,12 @@ class StreamingSVD:
         Raises
         ------
         TypeError
-            Where the elements are not real numbers.
+            Where the elements are not real numbers, or lie on a GPU.
         ValueError
             Where nothing was added; where there are fewer than three axes, no pixels or other
             channels; where a value is NaN or infinite, with its place. The part doesn't count then.
         """
-        call = Call("cpu", responses=responses)
+        call = _on_the_host(responses)
         given = call.input("responses", trailing=3)
         second = self._finished()
         self._check_channels(given.shape[-3])
@@ -331,6 +333,13 @@ def _decompose(moments: Moments, rank: int, center: bool) -> StreamedSVD:
         energy=energy,
         pixels=moments.pixels,
     )
+
+
+def _on_the_host(responses: ArrayLike) -> Call:
+    call = Call("auto", responses=responses)
+    if call.on_gpu:
+        raise TypeError("responses are on a GPU, and StreamingSVD computes on the CPU; move them to the host")
+    return call
 
 
 def _rows(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eigenfeatures.kernels.arrays import NOISE, stacked, working_dtype
+from eigenfeatures.kernels.arrays import NOISE, stacked, whole_number, working_dtype
 from eigenfeatures.kernels.call import Backend, Call
 
 
@@ -33,7 +33,8 @@ class TruncatedSVD:
         (NaN or infinity in the slice), ``(...)``.
     energy
         ``‖X‖²_F`` of shape ``(...)``, float64: ``s[..., 0]**2 / energy`` is the eigenfeature's share.
-        Sums over 512 pixels are in the precision of the responses. Infinite where the squares exceed float64.
+        Sums over at most 1,024 pixels are in the precision of the responses. Infinite where the squares
+        exceed float64.
     """
 
     u: NDArray[Any]
@@ -107,7 +108,7 @@ def truncated_svd(
     Raises
     ------
     TypeError
-        Where the elements are not real numbers.
+        Where the elements are not real numbers, or `rank`, `seed` or `max_passes` is no whole number.
     ValueError
         Where there are fewer than three axes, no pixels, or an argument is out of range.
 
@@ -128,18 +129,24 @@ def truncated_svd(
         dtype = working_dtype(given)
         leading, (channels, height, width) = given.shape[:-3], given.shape[-3:]
         pixels = height * width
-        _require(1 <= rank <= min(channels, pixels), f"rank {rank}", f"1 to {min(channels, pixels)}")
+        ranks = f"1 to {min(channels, pixels)}"
+        rank = whole_number(rank, "rank", ranks)
+        _require(1 <= rank <= min(channels, pixels), f"rank {rank}", ranks)
         least = NOISE[dtype]
         _require(least <= tol < 1, f"tol {tol}", f"{least:.1e} (for {dtype}) to 1")
+        seed = whole_number(seed, "seed", "0 to 2**64 - 1")
         _require(0 <= seed < 2**64, f"seed {seed}", "0 to 2**64 - 1")
-        _require(max_passes is None or max_passes >= 0, f"max_passes {max_passes}", "0 or more")
+        if max_passes is None:
+            # Measured: as many passes take as long as the Gram matrix and its eigenvectors.
+            max_passes = 2 + channels // 10
+        max_passes = whole_number(max_passes, "max_passes", "0 or more")
+        _require(max_passes >= 0, f"max_passes {max_passes}", "0 or more")
         found = call.loops("svd").decompose(
             stacked(given, 3).reshape(-1, channels, pixels),
             rank,
             None if start is None else _direction(call, channels),
             tol,
-            # Measured: as many passes take as long as the Gram matrix and its eigenvectors.
-            2 + channels // 10 if max_passes is None else max_passes,
+            max_passes,
             seed,
             center,
         )

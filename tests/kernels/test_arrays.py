@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eigenfeatures.kernels import gradient_magnitude
+from eigenfeatures.kernels import StreamingSVD, gradient_magnitude, truncated_svd
 from eigenfeatures.kernels.arrays import loop_input
 
 
@@ -16,6 +16,32 @@ def test_other_elements_are_refused(dtype):
 def test_what_numpy_cannot_read_is_refused():
     with pytest.raises(TypeError, match="images can't be read"):
         gradient_magnitude([[1, 2], [3]])
+
+
+def test_masked_arrays_are_refused():
+    with pytest.raises(TypeError, match="images is a masked array; fill what it masks first"):
+        gradient_magnitude(np.ma.masked_array(np.zeros((3, 3)), np.eye(3)))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda maps: truncated_svd(maps, 2.0), "rank 2.0 is not a whole number; give 1 to 2"),
+        (lambda maps: truncated_svd(maps, seed=1.0), "seed 1.0 is not a whole number; give 0 to"),
+        (
+            lambda maps: truncated_svd(maps, max_passes=2.5),
+            "max_passes 2.5 is not a whole number; give 0 or more",
+        ),
+        (lambda _: StreamingSVD(1.5), "rank 1.5 is not a whole number; give 1 to C"),
+    ],
+)
+def test_numbers_that_are_not_whole_are_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(np.ones((2, 3, 3), np.float32))
+
+
+def test_whole_numbers_of_numpy():
+    assert truncated_svd(np.ones((2, 3, 3)), np.int8(2), seed=np.uint64(2**63)).s.shape == (2,)
 
 
 def test_too_few_axes_or_no_pixels_are_refused():

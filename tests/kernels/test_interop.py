@@ -178,8 +178,47 @@ def test_out_of_tensors(function):
         np.testing.assert_array_equal(values(out), function(RESPONSES))
     with pytest.raises(ValueError, match="overlaps the input"):
         function(images, out=images)
-    with pytest.raises(TypeError, match="out must be an array of float32"):
+    with pytest.raises(TypeError, match="out must be an array of float32, and holds float64"):
         function(images, out=torch.empty(images.shape, dtype=torch.float64))
+
+
+class Scan(torch.Tensor):
+    """A subclass of another package than torch, as torchvision's and MONAI's."""
+
+
+@pytest.mark.parametrize("function", WITH_OUT)
+def test_subclasses_of_tensors_are_tensors(function):
+    images, expected = torch.from_numpy(RESPONSES).as_subclass(Scan), function(RESPONSES)
+    assert type(images).__module__.partition(".")[0] != "torch"
+    result, out = function(images), torch.empty(images.shape)
+    assert isinstance(result, torch.Tensor)
+    np.testing.assert_array_equal(result.numpy(), expected)
+    assert function(images, out=out) is out
+    np.testing.assert_array_equal(out.numpy(), expected)
+
+
+@pytest.mark.parametrize("function", WITH_OUT)
+def test_out_of_another_byte_order(function):
+    out = np.empty(RESPONSES.shape, ">f4")
+    assert function(RESPONSES, out=out) is out
+    np.testing.assert_array_equal(out, function(RESPONSES))
+
+
+def test_what_cannot_be_out_is_named():
+    with pytest.raises(TypeError, match="out must be an array of float32, and is a list"):
+        gradient_magnitude(RESPONSES, out=[])
+    with pytest.raises(TypeError, match="out must be an array of float32, and is a MaskedArray"):
+        gradient_magnitude(RESPONSES, out=np.ma.masked_array(np.empty_like(RESPONSES)))
+
+
+def test_an_out_that_lies_between_the_input_or_on_its_buffer():
+    buffer = np.random.default_rng(0).random((8, 6, 5)).astype(np.float32)
+    expected = gradient_magnitude(buffer[0::2])
+    gradient_magnitude(buffer[0::2], out=buffer[1::2])
+    np.testing.assert_array_equal(buffer[1::2], expected)
+    for overlapping in (memoryview(buffer), buffer[::-1], buffer[:, ::-1]):
+        with pytest.raises(ValueError, match="overlaps the input"):
+            gradient_magnitude(overlapping, out=buffer)
 
 
 def test_only_what_an_out_covers_is_written():

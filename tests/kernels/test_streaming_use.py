@@ -172,6 +172,20 @@ def test_wrong_order_and_wrong_shapes_are_refused():
         stream.add(maps)
 
 
+def test_arrays_of_a_gpu_are_refused():
+    class OnGPU:
+        def __dlpack__(self, **_options):
+            raise AssertionError
+
+        def __dlpack_device__(self):
+            return 2, 0
+
+    stream = StreamingSVD()
+    for call in (stream.add, stream.left):
+        with pytest.raises(TypeError, match="on a GPU, and StreamingSVD computes on the CPU"):
+            call(OnGPU())
+
+
 def test_finish_gives_the_same_again():
     stream = StreamingSVD(2)
     stream.add(rectified())
