@@ -81,13 +81,13 @@ def gradient_magnitude(
     Parameters
     ----------
     images
-        Slices ``(..., H, W)`` of integers or floats. Values of float32 beyond about
-        10¹⁸ overflow in the squares.
+        Slices ``(..., H, W)`` of integers or floats. Of float32, components of the gradient below about
+        10⁻¹⁹ lose digits in the squares, to 0 below 10⁻²³, and those above 10¹⁹ give infinity.
     operator
         One of `OPERATORS`; see `gradient` for their scales and borders.
     out
         Array to fill, of the result's shape and dtype and of the same library and device as `images`.
-        One that isn't C-contiguous costs a copy.
+        One that isn't C-contiguous or of native byte order costs a copy.
     backend
         ``"auto"`` computes where the arrays are. ``"cuda"`` brings host arrays to the GPU and the
         result back; ``"cpu"`` refuses arrays of a GPU.
@@ -147,7 +147,8 @@ def standardized_gradient(
     Parameters
     ----------
     images
-        Slices ``(..., H, W)`` of integers or floats.
+        Slices ``(..., H, W)`` of integers or floats. The range of float32 is that of `gradient_magnitude`:
+        a slice with an infinite |∇Y| is NaN throughout where it has its own mean.
     operator
         One of `OPERATORS`; see `gradient` for their scales and borders.
     mean, deviation

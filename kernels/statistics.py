@@ -49,7 +49,8 @@ def slice_statistics(
     ----------
     images
         Slices ``(..., H, W)`` of integers or floats, of NumPy, torch, CuPy or any library with DLPack.
-        Values of float32 beyond about 10¹⁸ overflow in the squares.
+        Of float32, components of the gradient below about 10⁻¹⁹ lose digits in the squares, to 0 below
+        10⁻²³, and where one is above 10¹⁹ the slice's statistics of |∇Y| are NaN.
     operator
         One of `OPERATORS`; see `gradient` for their scales and borders.
     backend, stream

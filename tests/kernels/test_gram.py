@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from spectra import rectified
 
-from eigenfeatures.kernels.cpu.gram import CHUNK
+from eigenfeatures.kernels.cpu.gram import CHUNK, TILE
 from eigenfeatures.kernels.gram import gram
 
 # Unit roundoff of float32.
@@ -57,7 +57,8 @@ def test_every_shape(shape, dtype):
     found = gram(maps)
     np.testing.assert_array_equal(found, found.T)
     assert relative_error(found, maps) <= (1e-6 if dtype == np.float32 else 1e-15)
-    assert relative_error(found, maps) <= CHUNK * UNIT
+    assert relative_error(found, maps) <= TILE * UNIT
+    assert TILE <= 2048  # as the function's docstring says
 
 
 def test_a_wrong_product_is_seen():
