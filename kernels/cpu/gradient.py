@@ -3,6 +3,9 @@
 A row's last pixel and the next row's first are so computed from wrong neighbours, and then again
 with the edge pixel repeated. Two pixels a row cost less than what a loop over a single row
 leaves beside the vector lanes.
+
+The components are of the type of the mask's weights. For 8-bit slices these are 16-bit integers, exact
+and half as wide as float32; the square root of their squares is of the result's type.
 """
 
 from typing import Any
@@ -36,24 +39,34 @@ def components(
     the digits that the difference is made of. Both components take the diagonal differences:
     ``(c2 - c0) + (a2 - a0) = falling + rising`` and ``(c2 - a2) + (c0 - a0) = falling - rising``.
     """
+    # NumPy's functions keep integers of 16 bits, where Numba's operators would make them 64 bits wide.
     if one_sided:
-        return centre * (c1 - b1), centre * (b2 - b1)
-    down, along = centre * (c1 - a1), centre * (b2 - b0)
+        return np.multiply(centre, np.subtract(c1, b1)), np.multiply(centre, np.subtract(b2, b1))
+    down, along = np.multiply(centre, np.subtract(c1, a1)), np.multiply(centre, np.subtract(b2, b0))
     if side == 0:
         return down, along
-    falling, rising = c2 - a0, a2 - c0
-    return side * (falling - rising) + down, side * (falling + rising) + along
+    falling, rising = np.subtract(c2, a0), np.subtract(a2, c0)
+    return (
+        np.add(np.multiply(side, np.subtract(falling, rising)), down),
+        np.add(np.multiply(side, np.add(falling, rising)), along),
+    )
+
+
+@helper
+def norm(down: Any, along: Any) -> Any:
+    """Return the length of a gradient."""
+    return np.sqrt(along * along + down * down)
 
 
 @helper
 def components_at_edge(above: Any, here: Any, below: Any, i: int, j: int, mask: Any, one_sided: bool) -> Any:
     """Return (gy, gx) at a pixel of the first or last column of rows (r, W)."""
-    real = mask.dtype.type
+    number = mask.dtype.type
     left, right = max(j - 1, 0), min(j + 1, here.shape[1] - 1)
     return components(
-        real(above[i, left]), real(above[i, j]), real(above[i, right]),
-        real(here[i, left]), real(here[i, j]), real(here[i, right]),
-        real(below[i, left]), real(below[i, j]), real(below[i, right]),
+        number(above[i, left]), number(above[i, j]), number(above[i, right]),
+        number(here[i, left]), number(here[i, j]), number(here[i, right]),
+        number(below[i, left]), number(below[i, j]), number(below[i, right]),
         mask[0], mask[1], one_sided,
     )  # fmt: skip
 
@@ -61,15 +74,15 @@ def components_at_edge(above: Any, here: Any, below: Any, i: int, j: int, mask: 
 @helper
 def fill_components(a: Any, b: Any, c: Any, mask: Any, one_sided: bool, gy: Any, gx: Any) -> None:
     """Fill `gy` and `gx` (n) at all pixels but the first and the last of a long row `b` (n + 2)."""
-    n, real = gx.size, mask.dtype.type
+    n, number = gx.size, mask.dtype.type
     a0, a1, a2 = a[:n], a[1 : n + 1], a[2 : n + 2]
     b0, b1, b2 = b[:n], b[1 : n + 1], b[2 : n + 2]
     c0, c1, c2 = c[:n], c[1 : n + 1], c[2 : n + 2]
     side, centre = mask[0], mask[1]
     for j in range(n):
         gy[j], gx[j] = components(
-            real(a0[j]), real(a1[j]), real(a2[j]), real(b0[j]), real(b1[j]), real(b2[j]),
-            real(c0[j]), real(c1[j]), real(c2[j]), side, centre, one_sided,
+            number(a0[j]), number(a1[j]), number(a2[j]), number(b0[j]), number(b1[j]), number(b2[j]),
+            number(c0[j]), number(c1[j]), number(c2[j]), side, centre, one_sided,
         )  # fmt: skip
 
 
@@ -78,17 +91,17 @@ def fill_magnitude(
     a: Any, b: Any, c: Any, mask: Any, one_sided: bool, mean: Any, factor: Any, out: Any
 ) -> None:
     """Fill `out` (n) with (|∇Y| − mean) · factor; see `fill_components`."""
-    n, real = out.size, mask.dtype.type
+    n, number, real = out.size, mask.dtype.type, type(mean)
     a0, a1, a2 = a[:n], a[1 : n + 1], a[2 : n + 2]
     b0, b1, b2 = b[:n], b[1 : n + 1], b[2 : n + 2]
     c0, c1, c2 = c[:n], c[1 : n + 1], c[2 : n + 2]
     side, centre = mask[0], mask[1]
     for j in range(n):
         down, along = components(
-            real(a0[j]), real(a1[j]), real(a2[j]), real(b0[j]), real(b1[j]), real(b2[j]),
-            real(c0[j]), real(c1[j]), real(c2[j]), side, centre, one_sided,
+            number(a0[j]), number(a1[j]), number(a2[j]), number(b0[j]), number(b1[j]), number(b2[j]),
+            number(c0[j]), number(c1[j]), number(c2[j]), side, centre, one_sided,
         )  # fmt: skip
-        out[j] = (np.sqrt(along * along + down * down) - mean) * factor
+        out[j] = (norm(real(down), real(along)) - mean) * factor
 
 
 @helper
@@ -110,7 +123,7 @@ def magnitude_rows(
     above: Any, here: Any, below: Any, mask: Any, one_sided: bool, mean: Any, factor: Any, out: Any
 ) -> None:
     """Fill rows `out` (r, W) with (|∇Y| − mean) · factor; see `gradient_rows`."""
-    n = here.size
+    n, real = here.size, type(mean)
     if n > 2:
         fill_magnitude(
             above.reshape(n), here.reshape(n), below.reshape(n), mask, one_sided, mean, factor,
@@ -119,7 +132,7 @@ def magnitude_rows(
     for i in range(len(here)):
         for j in (0, here.shape[1] - 1):
             down, along = components_at_edge(above, here, below, i, j, mask, one_sided)
-            out[i, j] = (np.sqrt(along * along + down * down) - mean) * factor
+            out[i, j] = (norm(real(down), real(along)) - mean) * factor
 
 
 @helper
@@ -199,6 +212,12 @@ def weights(mask: Mask, dtype: Any) -> NDArray[Any]:
     return np.array([mask.side, mask.centre], dtype)
 
 
+def weights_for(images: NDArray[Any], mask: Mask, dtype: Any) -> NDArray[Any]:
+    """Return the weights for |∇Y| of `dtype`: of 16 bits where the components are exact in them."""
+    whole = mask.side % 1 == mask.centre % 1 == 0
+    return weights(mask, np.int16 if images.dtype == np.uint8 and whole else dtype)
+
+
 def gradient(images: NDArray[Any], mask: Mask, gy: NDArray[Any], gx: NDArray[Any]) -> None:
     """Fill `gy` and `gx` (N, H, W) with the two components."""
     _gradient(images, weights(mask, gx.dtype), mask.one_sided, gy, gx)
@@ -206,5 +225,6 @@ def gradient(images: NDArray[Any], mask: Mask, gy: NDArray[Any], gx: NDArray[Any
 
 def magnitude(images: NDArray[Any], mask: Mask, mean: float, factor: float, out: NDArray[Any]) -> None:
     """Fill `out` (N, H, W) with (|∇Y| − mean) · factor."""
-    working = out.dtype.type
-    _magnitude(images, weights(mask, out.dtype), mask.one_sided, working(mean), working(factor), out)
+    real = out.dtype.type
+    of_mask = weights_for(images, mask, out.dtype)
+    _magnitude(images, of_mask, mask.one_sided, real(mean), real(factor), out)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.kernels.arrays import working_dtype
 from eigenfeatures.kernels.cpu.compile import Kernel, helper, reduction
-from eigenfeatures.kernels.cpu.gradient import BLOCK_ROWS, block_count, magnitude_block, weights
+from eigenfeatures.kernels.cpu.gradient import BLOCK_ROWS, block_count, magnitude_block, weights_for
 from eigenfeatures.kernels.operators import Mask
 
 # Pixels whose sum is in the precision of the arithmetic: with 8 vector lanes or more, the rounding
@@ -88,10 +88,9 @@ def gradient_moments(
 
     `rows` holds them all, and keeps them, or a number of rows at a time.
     """
-    zero = mask[0] - mask[0]
-    one = type(zero)(1)
+    zero, one = rows.dtype.type(0), rows.dtype.type(1)
     width = image.shape[1]
-    step = step_rows(width, mask)
+    step = step_rows(width, rows)
     of_part = np.empty(3)
     out[:] = 0.0
     for start in range(first, stop, step):
@@ -104,9 +103,9 @@ def gradient_moments(
 
 
 @helper
-def step_rows(width: int, mask: Any) -> Any:
-    """Return how many rows of |∇Y| stay in the first-level cache."""
-    return max(1, BUFFER // (width * mask.itemsize))
+def step_rows(width: int, rows: Any) -> Any:
+    """Return how many rows of |∇Y| of the type of `rows` stay in the first-level cache."""
+    return max(1, BUFFER // (width * rows.itemsize))
 
 
 @helper
@@ -127,15 +126,15 @@ def rescale(rows: Any, mean: Any, factor: Any) -> None:
 
 
 @Kernel
-def _moments(images: Any, mask: Any, one_sided: bool, blocks: Any, out: Any) -> None:
+def _moments(images: Any, mask: Any, one_sided: bool, zero: Any, blocks: Any, out: Any) -> None:
     count, height, width = images.shape
     per_slice = block_count(height)
     for task in prange(count * per_slice):
         s, block = task // per_slice, task % per_slice
         first, stop = block * BLOCK_ROWS, min(block * BLOCK_ROWS + BLOCK_ROWS, height)
         grey = images[s, first:stop].reshape((stop - first) * width)
-        about_mean(grey, row_mean(images[s, first], mask[0] - mask[0]), blocks[s, block, 0])
-        rows = np.empty((min(step_rows(width, mask), stop - first), width), mask.dtype)
+        about_mean(grey, row_mean(images[s, first], zero[0]), blocks[s, block, 0])
+        rows = np.empty((min(step_rows(width, zero), stop - first), width), zero.dtype)
         gradient_moments(images[s], first, stop, mask, one_sided, rows, blocks[s, block, 1])
     for s in prange(count):
         out[s] = 0.0
@@ -153,7 +152,7 @@ def _standardized_small(images: Any, mask: Any, one_sided: bool, blocks: Any, ou
             first, stop = block * BLOCK_ROWS, min(block * BLOCK_ROWS + BLOCK_ROWS, height)
             gradient_moments(images[s], first, stop, mask, one_sided, out[s, first:stop], blocks[s, block])
             join(of_slice, blocks[s, block])
-        mean, factor = scale_of(of_slice, mask[0])
+        mean, factor = scale_of(of_slice, out.dtype.type(0))
         rescale(out[s], mean, factor)
 
 
@@ -170,16 +169,16 @@ def _standardized_large(images: Any, mask: Any, one_sided: bool, blocks: Any, ou
         of_slice = np.zeros(3)
         for other in range(per_slice):
             join(of_slice, blocks[s, other])
-        mean, factor = scale_of(of_slice, mask[0])
+        mean, factor = scale_of(of_slice, out.dtype.type(0))
         rescale(out[s, first:stop], mean, factor)
 
 
 def moments(images: NDArray[Any], mask: Mask, out: NDArray[np.float64]) -> None:
     """Fill `out` (N, 2, 3) with the count, the mean and the sum of squares about it, of Y and of |∇Y|."""
-    real = weights(mask, working_dtype(images))
+    zero = np.zeros(1, working_dtype(images))
     blocks = np.empty((len(images), block_count(images.shape[1]), 2, 3))
-    _moments(images, real, mask.one_sided, blocks, out)
-    if real.dtype == np.float32:
+    _moments(images, weights_for(images, mask, zero.dtype), mask.one_sided, zero, blocks, out)
+    if zero.dtype == np.float32:
         spread = out[:, 0, 2]
         for s in np.flatnonzero(~((spread > 0) & (spread < np.inf))):
             out[s, 0, 1:] = _wide_moments(images[s])
@@ -201,4 +200,4 @@ def standardized(images: NDArray[Any], mask: Mask, out: NDArray[Any]) -> None:
     blocks = np.empty((len(images), block_count(images.shape[1]), 3))
     small = out[:1].nbytes <= SLICE
     fill = _standardized_small if small else _standardized_large
-    fill(images, weights(mask, out.dtype), mask.one_sided, blocks, out)
+    fill(images, weights_for(images, mask, out.dtype), mask.one_sided, blocks, out)
