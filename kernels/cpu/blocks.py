@@ -6,8 +6,17 @@ from eigenfeatures.kernels.cpu.compile import helper, reduction
 
 
 @reduction
-def sixteen_products(a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, b2: Any, b3: Any) -> Any:
-    """Return the inner products of four rows with four others, one row of results after the other."""
+def sixteen_products(a: Any, i: int, b: Any, k: int, first: int, size: int) -> Any:
+    """Return the inner products of rows i to i + 3 of `a` with rows k to k + 3 of `b`, row by row.
+
+    They are those of columns `first` to `first + size`; the last row stands for missing ones. Rows are
+    sliced here and not handed over: Numba would count every reference to them, for all threads in one place.
+    """
+    last_a, last_b, stop = len(a) - 1, len(b) - 1, first + size
+    a0, a1 = a[i, first:stop], a[min(i + 1, last_a), first:stop]
+    a2, a3 = a[min(i + 2, last_a), first:stop], a[min(i + 3, last_a), first:stop]
+    b0, b1 = b[k, first:stop], b[min(k + 1, last_b), first:stop]
+    b2, b3 = b[min(k + 2, last_b), first:stop], b[min(k + 3, last_b), first:stop]
     zero = a0.dtype.type(0)
     s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = zero
     s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = zero
@@ -34,6 +43,32 @@ def sixteen_products(a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, b2: A
 
 
 @helper
+def add_products(a: Any, i: int, b: Any, k: int, first: int, size: int, out: Any) -> None:
+    """Add to `out` (rows of a, rows of b) the products of up to four rows from i and four from k."""
+    products = sixteen_products(a, i, b, k, first, size)
+    if i + 4 <= len(a) and k + 4 <= len(b):
+        # Written out: a place in a tuple that a loop computes is looked up by a jump.
+        p0, p1, p2, p3, q0, q1, q2, q3, r0, r1, r2, r3, s0, s1, s2, s3 = products
+        add_four(out[i], k, p0, p1, p2, p3)
+        add_four(out[i + 1], k, q0, q1, q2, q3)
+        add_four(out[i + 2], k, r0, r1, r2, r3)
+        add_four(out[i + 3], k, s0, s1, s2, s3)
+        return
+    for p in range(min(4, len(a) - i)):
+        for q in range(min(4, len(b) - k)):
+            out[i + p, k + q] += products[4 * p + q]
+
+
+@helper
+def add_four(row: Any, k: int, p: Any, q: Any, r: Any, s: Any) -> None:
+    """Add four numbers to a row from column k on."""
+    row[k] += p
+    row[k + 1] += q
+    row[k + 2] += r
+    row[k + 3] += s
+
+
+@helper
 def four_rows(x: Any, i: int, first: int, size: int) -> Any:
     """Return columns `first` to `first + size` of rows i to i + 3, the last row in place of missing ones."""
     last, stop = len(x) - 1, first + size
@@ -43,17 +78,6 @@ def four_rows(x: Any, i: int, first: int, size: int) -> Any:
         x[min(i + 2, last), first:stop],
         x[min(i + 3, last), first:stop],
     )
-
-
-@helper
-def add_products(a: Any, i: int, b: Any, k: int, first: int, size: int, out: Any) -> None:
-    """Add to `out` (rows of a, rows of b) the products of up to four rows from i and four from k."""
-    a0, a1, a2, a3 = four_rows(a, i, first, size)
-    b0, b1, b2, b3 = four_rows(b, k, first, size)
-    products = sixteen_products(a0, a1, a2, a3, b0, b1, b2, b3)
-    for p in range(min(4, len(a) - i)):
-        for q in range(min(4, len(b) - k)):
-            out[i + p, k + q] += products[4 * p + q]
 
 
 @reduction

@@ -14,10 +14,9 @@ from eigenfeatures.kernels.arrays import read_only
 from eigenfeatures.kernels.cpu.blocks import add_products
 from eigenfeatures.kernels.cpu.compile import Kernel
 
-# Columns whose products are summed in the precision of the rows: with 128 channels of float32, a
-# megabyte of a core's second-level cache. Half of it took 1.1 to 1.2 times as long on Zen 4, since every
-# block of products ends with sums over vector lanes.
-TILE = 2048
+# Columns whose products are summed in the precision of the rows: with 128 channels of float32, half a
+# megabyte of a core's second-level cache.
+TILE = 1024
 
 # Columns that are converted at a time where the rows are of another type or layout.
 CHUNK = 4 * TILE
