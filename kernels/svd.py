@@ -62,7 +62,7 @@ def truncated_svd(
 
     X is n × C with the response maps as columns, not centred (paper, eq. 14). One vector is
     sought by Lanczos iteration, started from the sum of the maps or, along a stack, from the slice
-    before; where that would take longer, and for more vectors, from the eigenvectors of XᵀX. The
+    before, in chains of up to eight slices that threads take side by side; where that would take longer, and for more vectors, from the eigenvectors of XᵀX. The
     result's residual is measured, and where it misses `tol` a Gram matrix in float64 and then
     LAPACK's decomposition take over; `TruncatedSVD.method` tells which one answered.
 
@@ -94,7 +94,7 @@ def truncated_svd(
     center
         Subtract each map's mean first, as EigenCAM does: another quantity than the paper's.
     start
-        Where to start the first slice's search, ``(C,)``: ``v[0]`` of a similar one.
+        Where to start the search of the first slice of every chain, ``(C,)``: ``v[0]`` of a similar one.
     max_passes
         Passes of the Lanczos iteration before a Gram matrix is formed. By default as many as
         were measured to take the same time.

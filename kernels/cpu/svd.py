@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.kernels.arrays import read_only, working_dtype
 from eigenfeatures.kernels.cpu.centre import centred
+from eigenfeatures.kernels.cpu.compile import thread_count
 from eigenfeatures.kernels.cpu.krylov import Workspace
 from eigenfeatures.kernels.cpu.triplets import UNDEFINED, Triplets, triplets
 from eigenfeatures.kernels.svd import TruncatedSVD
@@ -17,8 +18,12 @@ from eigenfeatures.kernels.svd import TruncatedSVD
 # From so many pixels on a search takes less time than LAPACK, where there are no more of them than channels.
 _SEARCHED = 64
 
-# From the number of a slice, and where to start its search, to its triplets.
-_Slice = Callable[[int, NDArray[np.float64]], Triplets]
+# The most slices of a chain, in which each search starts from the slice before. Chains don't depend on
+# the threads, so that they change no bit.
+CHAIN = 8
+
+# From the number of a chain to the triplets of its slices.
+_Chain = Callable[[int], list[Triplets]]
 
 
 def decompose(
@@ -38,14 +43,21 @@ def decompose(
     u = np.empty((count, rank, pixels), dtype)
     # A search pays for one vector, and where LAPACK on the slice itself takes longer.
     searched = rank == 1 and max_passes > 0 and (pixels > channels or pixels >= _SEARCHED)
-    room = Workspace.make(channels, pixels, dtype, max_passes) if searched else None
+    chains = -(-count // CHAIN) if searched else count
 
-    def one(number: int, direction: NDArray[np.float64]) -> Triplets:
-        x = maps[number]
-        working = read_only(centred(x, dtype) if center else x.astype(dtype, copy=False))
-        return triplets(working, u[number], direction, tol, seed, room)
+    def chain(number: int) -> list[Triplets]:
+        room = Workspace.make(channels, pixels, dtype, max_passes) if searched else None
+        results, nearest = [], direction
+        for k in range(number * count // chains, (number + 1) * count // chains):
+            x = maps[k]
+            working = read_only(centred(x, dtype) if center else x.astype(dtype, copy=False))
+            result = triplets(working, u[k], nearest, tol, seed, room)
+            if result.method not in UNDEFINED:
+                nearest = result.v[0]
+            results.append(result)
+        return results
 
-    results = _in_turn(one, count, direction) if searched else _side_by_side(one, count, direction)
+    results = [result for of_chain in _side_by_side(chain, chains) for result in of_chain]
 
     def gathered(name: str, dtype: Any, *shape: int) -> NDArray[Any]:
         return np.array([getattr(result, name) for result in results], dtype).reshape((count, *shape))
@@ -61,25 +73,15 @@ def decompose(
     )
 
 
-def _in_turn(one: _Slice, count: int, direction: NDArray[np.float64]) -> list[Triplets]:
-    """Decompose slices one after the other, each started from the last that has vectors."""
-    results = []
-    for number in range(count):
-        result = one(number, direction)
-        if result.method not in UNDEFINED:
-            direction = result.v[0]
-        results.append(result)
-    return results
+def _side_by_side(chain: _Chain, count: int) -> list[list[Triplets]]:
+    """Decompose chains of slices, a chain a thread unless too many threads would be left without one.
 
-
-def _side_by_side(one: _Slice, count: int, direction: NDArray[np.float64]) -> list[Triplets]:
-    """Decompose slices that need no start from another, a slice a thread where there are enough of them.
-
-    Eigenvectors of a small matrix take a third of the time, and have work for one thread only.
+    A thread by itself waits at no barrier and computes what a pass leaves to one thread, such as
+    eigenvectors, while another reads.
     """
-    threads = numba.get_num_threads()
-    starts = [direction] * count
-    if threads == 1 or count < 2 * threads:
-        return list(map(one, range(count), starts))
+    threads = thread_count()
+    idle = -count % threads
+    if threads == 1 or idle > count // 4:
+        return list(map(chain, range(count)))
     with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(one, range(count), starts))
+        return list(pool.map(chain, range(count)))

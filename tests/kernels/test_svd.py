@@ -229,7 +229,8 @@ def test_stack_is_its_slices():
 
 def test_slices_side_by_side_are_those_of_a_loop_and_share_no_fault():
     """Enough slices for each thread to take its own."""
-    count = 2 * numba.get_num_threads() + 1
+    threads = numba.get_num_threads()
+    count = 4 * threads
     maps = np.stack([rectified(seed) for seed in range(count)])
     maps[1], maps[2, 3, 4, 5] = 0, np.nan
     svd = truncated_svd(maps, 3)
@@ -238,7 +239,19 @@ def test_slices_side_by_side_are_those_of_a_loop_and_share_no_fault():
         one = truncated_svd(maps[k], 3)
         for name, value in vars(one).items():
             np.testing.assert_array_equal(getattr(svd, name)[k], value, err_msg=name)
-    assert numba.get_num_threads() == (count - 1) // 2  # the caller's own is left alone
+    assert numba.get_num_threads() == threads  # the caller's own is left alone
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 16, 2 * 8 * numba.config.NUMBA_NUM_THREADS])
+def test_chains_are_those_of_stacks_by_themselves(count):
+    """Slices of up to eight start from each other, whether threads take the chains side by side or not."""
+    maps = np.stack([rectified(seed) for seed in range(count)])
+    svd = truncated_svd(maps)
+    chains = -(-count // 8)
+    for k in range(chains):
+        part = slice(k * count // chains, (k + 1) * count // chains)
+        for name, value in vars(truncated_svd(maps[part])).items():
+            np.testing.assert_array_equal(getattr(svd, name)[part], value, err_msg=name)
 
 
 def test_empty_stack():
