@@ -62,9 +62,10 @@ def truncated_svd(
 
     X is n × C with the response maps as columns, not centred (paper, eq. 14). One vector is
     sought by Lanczos iteration, started from the sum of the maps or, along a stack, from the slice
-    before, in chains of up to eight slices that threads take side by side; where that would take longer, and for more vectors, from the eigenvectors of XᵀX. The
-    result's residual is measured, and where it misses `tol` a Gram matrix in float64 and then
-    LAPACK's decomposition take over; `TruncatedSVD.method` tells which one answered.
+    before, in chains of up to eight slices that threads take side by side; where that would take
+    longer, and for more vectors, from the eigenvectors of XᵀX. The result's residual is measured, and
+    where it misses `tol` a Gram matrix in float64 and then LAPACK's decomposition take over;
+    `TruncatedSVD.method` tells which one answered.
 
     What holds for any input: ``residual <= tol``; left vectors are orthogonal to ``10 * tol``; singular
     values up to 2·10⁻⁶ of s_1 (10⁻¹² for float64) are given as 0, with ``u_i = 0``; a slice of zeros

@@ -78,15 +78,14 @@ STUDY_CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         "settings_compared": Caption(
             "Similarity between seeds by setting",
             "Each point is the mean similarity between seeds under one setting, with its 95 % interval over "
-            "runs and blocks of slices. Intervals that overlap widely leave the choice open, and the most "
-            "stable setting needn't be the one that tells most about the material.",
+            "seeds and blocks of slices. The text above tells which settings a paired test tells apart from the "
+            "best; the most stable one needn't be the one that tells most about the material.",
         ),
         "side_claims": Caption(
             "The paper's side claims",
             "Each point is the mean similarity between seeds with one factor changed: augmentation, batch "
-            "size or the mean that slices are centred on; bars are 95 % intervals over runs and blocks of "
-            "slices. A factor whose intervals overlap widely with those of the standard settings has no "
-            "effect that this study can show.",
+            "size or the mean that slices are centred on; bars are 95 % intervals over seeds and blocks of "
+            "slices. Whether a factor changes u₁ goes by paired differences, which the text above gives.",
         ),
         "training_curve": Caption(
             "When to stop training",

@@ -6,14 +6,14 @@ from torch import nn
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.network import build_network
-from eigenfeatures.eigen.split import TRAIN, VALIDATION
+from eigenfeatures.eigen.split import LARGEST_GUARD_SHARE, TRAIN, VALIDATION
 from eigenfeatures.eigen.study.chunks import SCALES
 from eigenfeatures.eigen.study.discrimination import REGULARISATION, block_folds
 from eigenfeatures.eigen.study.ordering import MOST_PERMUTED
 from eigenfeatures.eigen.study.significance import LEVEL
 from eigenfeatures.eigen.training import VALIDATION_INTERVAL
 from eigenfeatures.export.settings import read_config
-from eigenfeatures.export.study.nulls import EQUAL_WITHIN
+from eigenfeatures.export.study.changes import EQUAL_WITHIN
 from eigenfeatures.export.study.opened import SPARSE, OpenStudy
 from eigenfeatures.export.study.parts import ALIKE, NEARLY_THE_SAME
 from eigenfeatures.export.study.plan import CLAIMS, NULLS, OPERATOR_PLAN, SPLITS
@@ -141,12 +141,15 @@ def _similarity() -> str:
 
 
 def _uncertainty(study: OpenStudy) -> str:
+    too_short = [study.samples.classes[label] for label in study.blocks.too_short]
+    correlated = f" Slices of {', '.join(too_short)} correlate over more than that." if too_short else ""
     return (
-        "Intervals are 95 % bootstrap intervals, crossed over runs within a network and"
+        "Intervals are 95 % bootstrap intervals, crossed over seeds (runs of one seed are drawn together) and"
         f" {study.blocks.count} blocks of up to about {study.blocks.length} neighbouring slices within a"
-        " sample, corrected for the small number of runs; since all runs share one split, they do not speak"
-        " of other training slices. p values of differences come from the same bootstrap; where several are"
-        f" compared, Holm's procedure decides at {LEVEL:.0%}."
+        f" sample, at most {LARGEST_GUARD_SHARE:.0%} of a stack, corrected for the small number of seeds.{correlated}"
+        " Since all runs share one split, intervals do not speak of other training slices. p values of"
+        " differences come from the same bootstrap; where several are compared, Holm's procedure decides"
+        f" at {LEVEL:.0%}."
     )
 
 
