@@ -105,7 +105,8 @@ def _dequantise_apart(proto: onnx.ModelProto) -> None:
     """Let float32 nodes read integers through a ``DequantizeLinear`` of equal scales, one a channel.
 
     From the usual one before the Gram matrix ONNX Runtime would make an integer product, whose
-    32 bits can overflow from 33,026 pixels on.
+    32 bits can overflow from 33,026 pixels on. It would also compute the float32 maps anew for each
+    of their readers, unless a ``Reshape``, here to the shape that they have, is the only one.
     """
     graph = proto.graph
     values = {value.name: value for value in onnx.shape_inference.infer_shapes(proto).graph.value_info}
@@ -120,10 +121,13 @@ def _dequantise_apart(proto: onnx.ModelProto) -> None:
         nodes.append(node)
         name = node.output[0]
         if name in apart:
-            channels = values[node.input[0]].type.tensor_type.shape.dim[1].dim_value
-            parameters = [np.full(channels, constants[constant]) for constant in node.input[1:]]
-            names = [f"{name}_{kind}" for kind in ("scales", "zeros")]
+            axes = values[node.input[0]].type.tensor_type.shape.dim
+            parameters = [np.full(axes[1].dim_value, constants[constant]) for constant in node.input[1:]]
+            parameters.append(np.zeros(len(axes), np.int64))  # for `Reshape`: every axis as it is
+            names = [f"{name}_{kind}" for kind in ("scales", "zeros", "shape")]
             graph.initializer.extend(map(numpy_helper.from_array, parameters, names))
-            inputs, outputs = [node.input[0], *names], [f"{name}_apart"]
-            nodes.append(onnx.helper.make_node(node.op_type, inputs, outputs, f"{node.name}_apart", axis=1))
+            inputs, once = [node.input[0], *names[:2]], [f"{name}_once"]
+            nodes.append(onnx.helper.make_node(node.op_type, inputs, once, f"{node.name}_apart", axis=1))
+            inputs = [*once, names[2]]
+            nodes.append(onnx.helper.make_node("Reshape", inputs, [f"{name}_apart"], f"{node.name}_once"))
     replace_nodes(graph, nodes)

@@ -31,28 +31,28 @@ STUDY_CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         "subspaces": Caption(
             "Leading subspaces",
             "Each point is the mean angle between the subspaces that the leading singular vectors span in "
-            "two runs, with its 95 % interval over runs and blocks of slices: 0° is the same subspace, 90° "
+            "two runs, with its 95 % interval over seeds and blocks of slices: 0° is the same subspace, 90° "
             "one with nothing in common. Where a larger subspace agrees better than u₁ alone, the runs "
             "found the same images but ordered or mixed them otherwise.",
         ),
         "agreement": Caption(
             "Does u₁ agree with the strongest channel?",
             "Each point compares u₁ with channel α of the same slice in the same run, with its 95 % "
-            "interval over runs and blocks of slices. A value near 1 means that u₁ shows what the strongest "
+            "interval over seeds and blocks of slices. A value near 1 means that u₁ shows what the strongest "
             "channel shows.",
         ),
         "clarity": Caption(
             "Is u₁ clearer?",
             "Repeatability is the correlation of the maps of neighbouring slices, contrast-to-noise the "
             "contrast between the brightest tenth, chosen on the neighbour, and the rest, over the noise "
-            "that two neighbours don't share; bars are 95 % intervals over runs and blocks of slices. "
+            "that two neighbours don't share; bars are 95 % intervals over seeds and blocks of slices. "
             "Material changes from slice to slice too, so compare u₁ with α of the same slices and not one "
             "sample with another.",
         ),
         "null_models": Caption(
             "Similarity between seeds, trained networks and null models",
             "Each point is the mean Pearson correlation of the maps of a slice in two runs; bars are 95 %"
-            " intervals over runs and blocks of slices. Where a null model comes as high as the trained"
+            " intervals over seeds and blocks of slices. Where a null model comes as high as the trained"
             " networks, that stability belongs to the image and the architecture and not to what was"
             " learned; what slices of other samples have in common belongs to neither.",
         ),
@@ -72,14 +72,14 @@ STUDY_CAPTIONS: Mapping[str, Caption] = MappingProxyType(
             "How close are the maps to the gradient image?",
             "Each point is the mean correlation of a map with |∇Y| of the same slice, blurred by a Gaussian"
             " whose deviation is given in pixels of the slice, and with the sum of all blurs that fits it"
-            " best (which has no sign); bars are 95 % intervals over runs and blocks of slices. A map that"
+            " best (which has no sign); bars are 95 % intervals over seeds and blocks of slices. A map that"
             " is close to a blurred gradient image says little that filtering the image would not.",
         ),
         "settings_compared": Caption(
             "Similarity between seeds by setting",
             "Each point is the mean similarity between seeds under one setting, with its 95 % interval over "
-            "seeds and blocks of slices. The text above tells which settings a paired test tells apart from the "
-            "best; the most stable one needn't be the one that tells most about the material.",
+            "seeds and blocks of slices. The text above says which settings a paired test tells apart "
+            "from the best; the most stable one needn't be the one that tells most about the material.",
         ),
         "side_claims": Caption(
             "The paper's side claims",
@@ -90,7 +90,7 @@ STUDY_CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         "training_curve": Caption(
             "When to stop training",
             "Above is the similarity between seeds at several points of training, with bands that are 95 % "
-            "intervals over runs and blocks of slices; below is the validation accuracy of the same "
+            "intervals over seeds and blocks of slices; below is the validation accuracy of the same "
             "networks. Where the curves above are level, further training changes the maps of a seed no "
             "more towards those of the others.",
         ),

@@ -146,7 +146,8 @@ def _uncertainty(study: OpenStudy) -> str:
     return (
         "Intervals are 95 % bootstrap intervals, crossed over seeds (runs of one seed are drawn together) and"
         f" {study.blocks.count} blocks of up to about {study.blocks.length} neighbouring slices within a"
-        f" sample, at most {LARGEST_GUARD_SHARE:.0%} of a stack, corrected for the small number of seeds.{correlated}"
+        f" sample, at most {LARGEST_GUARD_SHARE:.0%} of a stack, corrected for the small number of"
+        f" seeds.{correlated}"
         " Since all runs share one split, intervals do not speak of other training slices. p values of"
         " differences come from the same bootstrap; where several are compared, Holm's procedure decides"
         f" at {LEVEL:.0%}."

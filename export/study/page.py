@@ -16,7 +16,7 @@ GLOSSARY = (
     " single response map with the brightest pixel. A run is one training from one random start, the seed;"
     " relu2 is the layer after the second convolution. |∇Y| is the gradient magnitude of the slice, which the"
     " networks are given. A correlation of 1 means the same image, 0 nothing in common; brackets hold 95 %"
-    " intervals over runs and blocks of slices."
+    " intervals over seeds and blocks of slices."
 )
 _NOTHING = "Nothing was measured for this."
 

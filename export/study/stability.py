@@ -114,9 +114,9 @@ def _answer(analysis: Analysis, pairings: Mapping[str, NDArray[np.int64]]) -> st
     between = {label: likeness for label, likeness in found.items() if label not in analysis.groups}
     parts = [
         f"{title}, u₁ correlates by "
-        + ", ".join(f"{words} ({label}: {level})" for label, (words, level) in part.items())
+        + ", ".join(f"{mean:.2f} ({label}: {level}{aside})" for label, (mean, level, aside) in part.items())
         + f"; the claim that it does not change with {factor}"
-        f" {_borne_out({level for _, level in part.values()})}"
+        f" {_borne_out({level for _, level, _ in part.values()})}"
         for title, factor, part in (
             ("Between trainings of one network", "the initial weights", within),
             ("Between networks", "the architecture", between),
@@ -126,16 +126,16 @@ def _answer(analysis: Analysis, pairings: Mapping[str, NDArray[np.int64]]) -> st
     return ". ".join(parts) + "."
 
 
-def _likeness(analysis: Analysis, rows: NDArray[np.int64]) -> tuple[str, str]:
-    """Return the mean correlation and its level.
+def _likeness(analysis: Analysis, rows: NDArray[np.int64]) -> tuple[float, str, str]:
+    """Return the mean correlation, its level and what the level goes by where that is another mean.
 
     The level is that away from the border, where there is such a place: maps share the frame that
     padding gives them, whatever they show.
     """
     whole, inside = (analysis.of_pairs(f"u1/{name}", rows).estimate for name in ("pearson", "inside"))
     if not np.isfinite(inside):
-        return f"{whole:.2f}", level_in_words(whole)
-    return f"{whole:.2f}, {inside:.2f} away from the border", level_in_words(inside)
+        return whole, level_in_words(whole), ""
+    return whole, level_in_words(inside), f", by {inside:.2f} away from the border"
 
 
 def _borne_out(levels: Set[str]) -> str:

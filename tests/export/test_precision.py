@@ -155,6 +155,17 @@ def test_the_runtime_computes_layers_in_integers_and_the_gram_matrix_not(variant
     assert not [name for name in operators if "Integer" in name or name == "QLinearMatMul"]
 
 
+def test_the_runtime_computes_float_maps_once_for_all_their_readers(variants, tmp_path):
+    inside = onnx.load_model(variants["int8"][0]).graph.node
+    apart = [node.output[0] for node in inside if node.name.endswith("_apart")]
+    readers = [node for node in inside for name in node.input if name in apart]
+    assert [node.op_type for node in readers] == ["Reshape"] * len(apart)
+    optimised(variants["int8"][0], tmp_path)
+    made = onnx.load_model(tmp_path / "optimised.onnx").graph.node
+    scales = [node.input[1] for node in made if node.op_type == "DequantizeLinear"]
+    assert len([name for name in scales if name.endswith("_scales")]) == len(apart)
+
+
 def test_without_our_arithmetic_the_runtime_would_make_an_integer_gram_matrix(
     variants, raw, tmp_path, monkeypatch
 ):
