@@ -248,7 +248,8 @@ def _search(
         numbers[_SIZE] += shares[tile, 0]
         numbers[_LOST] += surveys[tile, 0, 0]
     numbers[_SIZE], numbers[_LOST] = np.sqrt(numbers[_SIZE]), np.sqrt(numbers[_LOST])
+    inverse = 1.0 / numbers[_SIZE] if tiles > 0 else 0.0
     for tile in prange(tiles):
         part = u[tile * TILE : (tile + 1) * TILE]
         for j in range(part.size):
-            part[j] /= numbers[_SIZE]
+            part[j] *= inverse

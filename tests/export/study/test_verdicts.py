@@ -193,8 +193,8 @@ def test_the_level_is_that_away_from_the_border():
         analysis = compared({"a": range(3)}, {"u1/pearson": lambda *_: 0.54, "u1/inside": lambda *_: inside})
         return stability._likeness(analysis, analysis.within("a"))
 
-    assert likeness(0.46) == ("0.54, 0.46 away from the border", "different")
-    assert likeness(np.nan) == ("0.54", "alike")
+    assert likeness(0.46) == (pytest.approx(0.54, abs=0.005), "different", ", by 0.46 away from the border")
+    assert likeness(np.nan) == (pytest.approx(0.54, abs=0.005), "alike", "")
 
 
 def test_samples_whose_blocks_are_too_short_are_named():
