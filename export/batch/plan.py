@@ -135,7 +135,7 @@ def plan_blocks(
         advice = "or use a smaller --batch-size" if batch > 1 else "or a smaller --roi"
         allowed = format_bytes(limit) + (" (by default half of what is free)" if by_default else "")
         raise InputError(
-            f"--max-memory {allowed} is too little for blocks of {batch} slices, which need "
+            f"--max-memory {allowed} is too little for {batch} slices at once, which need "
             f"{format_bytes(needed)} in all; allow that much {advice}"
         )
     step = demand.peak(batch, 2 * batch) - needed
