@@ -49,7 +49,7 @@ def test_too_little_memory_is_refused_with_what_would_do():
 
 
 def test_a_batch_that_was_asked_for_is_not_halved():
-    with pytest.raises(InputError, match=r"blocks of 8 slices.*smaller --batch-size"):
+    with pytest.raises(InputError, match=r"8 slices at once.*smaller --batch-size"):
         plan_blocks(DEMAND, 800 * MIB, 8, fixed=True)
     assert plan_blocks(DEMAND, 800 * MIB, 8).batch == 2
 
