@@ -236,3 +236,13 @@ def test_real_ct_equals_scipy(ct_data):
     wide = image.astype(np.float64)
     expected = np.hypot(*(scipy.ndimage.sobel(wide, axis, mode="nearest") for axis in (0, 1)))
     assert_close(gradient_magnitude(image), expected)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_bytes_give_the_bits_of_float32(operator):
+    """Their components are of 16 bits, the largest of them where 0 and 255 meet."""
+    rng = np.random.default_rng(0)
+    image = np.where(rng.random((2, 70, 67)) < 0.5, 0, 255).astype(np.uint8)
+    wide = image.astype(np.float32)
+    for compute in (gradient_magnitude, standardized_gradient):
+        np.testing.assert_array_equal(compute(image, operator), compute(wide, operator))
