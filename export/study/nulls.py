@@ -233,8 +233,8 @@ def _verdict(analysis: Analysis, kind: str, found: Sequence[_Comparison]) -> Ite
         ]
         also = f" and, in {', '.join(close)}, as close to blurred |∇Y|" if close else ""
         yield (
-            f"the u₁ of {networks} is as stable as that of trained ones in {_listed(as_good)}{also}: there,"
-            f" {meaning}"
+            f"the u₁ of {networks} is at least as stable as that of trained ones in {_listed(as_good)}"
+            f"{also}: there, {meaning}"
         )
     if more:
         yield f"{cause} in {_listed(more)}"
