@@ -24,19 +24,6 @@ def tile_count(pixels: int) -> int:
 
 
 @reduction
-def row_survey(x: Any, first: int, size: int, out: Any) -> None:
-    """Fill `out` (C, 2) with the sum of squares of each row's tile, and 1 where a value is below zero."""
-    for c in range(len(x)):
-        row, squares = x[c, first : first + size], x.dtype.type(0)
-        negative = np.int32(0)  # unlike a boolean, it fits a vector lane
-        for j in range(size):
-            squares += row[j] * row[j]
-            negative |= np.int32(row[j] < 0)
-        out[c, 0] = squares
-        out[c, 1] = negative
-
-
-@reduction
 def combine_rows(x: Any, first: int, weights: Any, out: Any) -> None:
     """Fill `out` (T) with Σ_c weights[c] · x[c, first : first + T], four rows at a time."""
     size = out.size
@@ -81,6 +68,73 @@ def row_products(x: Any, first: int, vector: Any, out: Any) -> None:
 
 
 @reduction
+def combine_rows_twice(x: Any, first: int, weights: Any, out0: Any, out1: Any) -> tuple[float, bool]:
+    """Fill two vectors (T) as `combine_rows` does, by weights (2, C); return what `survey` asks for.
+
+    Rows that come from memory leave time for that.
+    """
+    size, fours = out0.size, len(x) // 4 * 4
+    energy, negative = 0.0, np.int32(0)  # unlike a boolean, it fits a vector lane
+    out0[:], out1[:] = 0, 0
+    for c in range(0, fours, 4):
+        row0 = x[c, first : first + size]
+        row1 = x[c + 1, first : first + size]
+        row2 = x[c + 2, first : first + size]
+        row3 = x[c + 3, first : first + size]
+        a0, a1, a2, a3 = weights[0, c], weights[0, c + 1], weights[0, c + 2], weights[0, c + 3]
+        b0, b1, b2, b3 = weights[1, c], weights[1, c + 1], weights[1, c + 2], weights[1, c + 3]
+        squares = x.dtype.type(0)
+        for j in range(size):
+            p, q, r, s = row0[j], row1[j], row2[j], row3[j]
+            out0[j] += (a0 * p + a1 * q) + (a2 * r + a3 * s)
+            out1[j] += (b0 * p + b1 * q) + (b2 * r + b3 * s)
+            squares += (p * p + q * q) + (r * r + s * s)
+            negative |= np.int32(p < 0) | np.int32(q < 0) | np.int32(r < 0) | np.int32(s < 0)
+        energy += np.float64(squares)
+    for c in range(fours, len(x)):
+        row0, a0, b0 = x[c, first : first + size], weights[0, c], weights[1, c]
+        squares = x.dtype.type(0)
+        for j in range(size):
+            out0[j] += a0 * row0[j]
+            out1[j] += b0 * row0[j]
+            squares += row0[j] * row0[j]
+            negative |= np.int32(row0[j] < 0)
+        energy += np.float64(squares)
+    return energy, negative != 0
+
+
+@reduction
+def row_products_twice(x: Any, first: int, vector0: Any, vector1: Any, out: Any) -> None:
+    """Fill `out` (2, C) with each row's products with two vectors (T); see `row_products`."""
+    size, fours = vector0.size, len(x) // 4 * 4
+    for c in range(0, fours, 4):
+        row0 = x[c, first : first + size]
+        row1 = x[c + 1, first : first + size]
+        row2 = x[c + 2, first : first + size]
+        row3 = x[c + 3, first : first + size]
+        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = x.dtype.type(0)
+        for j in range(size):
+            p, q, r, s = row0[j], row1[j], row2[j], row3[j]
+            a0 += p * vector0[j]
+            a1 += q * vector0[j]
+            a2 += r * vector0[j]
+            a3 += s * vector0[j]
+            b0 += p * vector1[j]
+            b1 += q * vector1[j]
+            b2 += r * vector1[j]
+            b3 += s * vector1[j]
+        out[0, c], out[0, c + 1], out[0, c + 2], out[0, c + 3] = a0, a1, a2, a3
+        out[1, c], out[1, c + 1], out[1, c + 2], out[1, c + 3] = b0, b1, b2, b3
+    for c in range(fours, len(x)):
+        row0 = x[c, first : first + size]
+        a0 = b0 = x.dtype.type(0)
+        for j in range(size):
+            a0 += row0[j] * vector0[j]
+            b0 += row0[j] * vector1[j]
+        out[0, c], out[1, c] = a0, b0
+
+
+@reduction
 def round_off(wide: Any, out: Any) -> tuple[float, float]:
     """Round `wide` to `out`; return the sum of squares of that and of what was lost."""
     squares, lost = 0.0, 0.0
@@ -102,15 +156,28 @@ def combine_columns(rows: Any, weights: Any, first: int, out: Any) -> None:
             out[j] += weight * row[j]
 
 
+@reduction
+def survey_rows(x: Any, first: int, size: int) -> tuple[float, bool]:
+    """Return the sum of squares of a tile, and whether any of it is below zero."""
+    energy, negative = 0.0, np.int32(0)
+    for c in range(len(x)):
+        row, squares = x[c, first : first + size], x.dtype.type(0)
+        for j in range(size):
+            squares += row[j] * row[j]
+            negative |= np.int32(row[j] < 0)
+        energy += np.float64(squares)
+    return energy, negative != 0
+
+
 @Kernel
 def survey(x: Any, out: Any) -> None:
-    """Fill `out` (tiles, C, 2) with each tile's sums of squares and whether any value is negative.
+    """Fill `out` (tiles, 2) with each tile's sum of squares, and 1 where any value is negative.
 
-    Sums within a tile are of x's precision.
+    Sums of a row are of x's precision.
     """
     for tile in prange(len(out)):
         first = tile * TILE
-        row_survey(x, first, min(TILE, x.shape[1] - first), out[tile])
+        out[tile, 0], out[tile, 1] = survey_rows(x, first, min(TILE, x.shape[1] - first))
 
 
 @helper

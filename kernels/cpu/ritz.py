@@ -55,17 +55,20 @@ def extend(projected: Any, basis: Any, images: Any) -> None:
 
 
 @helper
-def leading_pair(projected: Any, weights: Any) -> Any:
-    """Return the largest eigenvalue of a projected matrix (k, k); fill `weights` (k) with its vector."""
+def leading_pairs(projected: Any, weights: Any) -> Any:
+    """Return the largest eigenvalue of a projected matrix (k, k).
+
+    Fill `weights` (m, k) with its first vectors; rows beyond the k-th become zero.
+    """
     count = len(projected)
     largest = np.abs(projected).max()
+    weights[:] = 0.0
     if largest == 0:  # X maps all of the basis to zero: any of it will do
-        weights[:] = 0.0
-        weights[0] = 1.0
+        weights[0, 0] = 1.0
         return 0.0
-    values, vectors = np.empty(count), np.empty((1, count))
+    values, vectors = np.empty(count), np.empty((min(len(weights), count), count))
     decompose(projected / largest, values, vectors)
-    weights[:] = vectors[0]
+    weights[: len(vectors)] = vectors
     return values[0] * largest
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eigenfeatures.kernels.arrays import read_only, working_dtype
 from eigenfeatures.kernels.cpu.centre import centred
 from eigenfeatures.kernels.cpu.compile import thread_count
-from eigenfeatures.kernels.cpu.krylov import Workspace
+from eigenfeatures.kernels.cpu.lanczos import Workspace
 from eigenfeatures.kernels.cpu.triplets import UNDEFINED, Triplets, triplets
 from eigenfeatures.kernels.svd import TruncatedSVD
 
@@ -39,7 +39,7 @@ def decompose(
     count, channels, pixels = maps.shape
     dtype = working_dtype(maps)
     # After a ReLU no weight of the leading vector is negative, so the sum of the maps is near it.
-    direction = np.full(channels, channels**-0.5) if start is None else start
+    direction = np.full((1, channels), channels**-0.5) if start is None else start[np.newaxis]
     u = np.empty((count, rank, pixels), dtype)
     # A search pays for one vector, and where LAPACK on the slice itself takes longer.
     searched = rank == 1 and max_passes > 0 and (pixels > channels or pixels >= _SEARCHED)
@@ -53,7 +53,7 @@ def decompose(
             working = read_only(centred(x, dtype) if center else x.astype(dtype, copy=False))
             result = triplets(working, u[k], nearest, tol, seed, room)
             if result.method not in UNDEFINED:
-                nearest = result.v[0]
+                nearest = result.nearby
             results.append(result)
         return results
 

@@ -9,7 +9,8 @@ from eigenfeatures.kernels.arrays import NOISE, RESOLVED, read_only
 from eigenfeatures.kernels.cpu import passes as loops
 from eigenfeatures.kernels.cpu.eigen import eigenvectors
 from eigenfeatures.kernels.cpu.gram import gram_matrix
-from eigenfeatures.kernels.cpu.krylov import Search, Survey, Workspace, in_range, search, survey
+from eigenfeatures.kernels.cpu.krylov import Search, Survey, in_range, search, survey
+from eigenfeatures.kernels.cpu.lanczos import Workspace
 
 # Methods of slices that have no singular vectors to go on from.
 UNDEFINED = ("zero", "invalid")
@@ -22,7 +23,10 @@ OVERLAP = 10
 
 
 class Triplets(NamedTuple):
-    """What `TruncatedSVD` holds, for one slice whose left vectors ``(rank, n)`` were filled."""
+    """What `TruncatedSVD` holds, for one slice whose left vectors ``(rank, n)`` were filled.
+
+    `nearby` are vectors ``(k, C)`` to start the search of a similar slice from.
+    """
 
     s: NDArray[np.float64]
     v: NDArray[np.float64]
@@ -30,6 +34,7 @@ class Triplets(NamedTuple):
     passes: int
     method: str
     energy: float
+    nearby: NDArray[np.float64]
 
 
 def triplets(
@@ -42,7 +47,7 @@ def triplets(
 ) -> Triplets:
     """Fill `u` (rank, n) with left singular vectors of X, held as rows (C, n), and return the rest.
 
-    A search for one vector is made where there is `room` for it.
+    A search for one vector is made where there is `room` for it, from `start` (k, C).
     """
     of_all, found = _searched(x, start, tol, seed, room, u)
     exponent, passes_before = 0, 0
@@ -61,7 +66,9 @@ def triplets(
     _orient(u, v, of_all.nonnegative)
     with np.errstate(over="ignore"):
         energy = float(np.ldexp(of_all.energy, 2 * exponent))
-    return Triplets(np.ldexp(s, exponent), v, residual, passes_before + passes, method, energy)
+    leading = None if found is None else found.leading
+    nearby = v if leading is None else leading.v
+    return Triplets(np.ldexp(s, exponent), v, residual, passes_before + passes, method, energy, nearby)
 
 
 def _searched(
@@ -83,7 +90,8 @@ def _undefined(u: NDArray[Any], channels: int, largest: float) -> Triplets:
     """Return the result for a slice of zeros, or NaN throughout where a value isn't finite."""
     method, fill = ("zero", 0.0) if largest == 0 else ("invalid", np.nan)
     u[:] = fill
-    return Triplets(np.full(len(u), fill), np.full((len(u), channels), fill), fill, 0, method, fill)
+    v = np.full((len(u), channels), fill)
+    return Triplets(np.full(len(u), fill), v, fill, 0, method, fill, v)
 
 
 def _best(
@@ -92,7 +100,7 @@ def _best(
     """Fill `u` and return s, v, the residual, the passes and the method: the cheapest that meets `tol`."""
     passes = 0 if found is None else found.passes
     if found is not None and found.leading is not None:
-        size, direction, image, lost = found.leading
+        size, (direction, _), image, lost = found.leading
         residual = max(float(np.linalg.norm(image / size - size * direction)) / size, lost)
         if residual <= tol:
             return np.array([size]), direction[np.newaxis], residual, passes, "lanczos"

@@ -179,6 +179,28 @@ def test_float32_falls_back_to_a_float64_gram_matrix():
     assert svd.residual <= TOL
 
 
+def test_a_third_vector_that_overtakes_both_vectors_of_the_slice_before():
+    """Along a stack, a search starts in the space of the first two: random signs lead it out of there."""
+    before = with_spectrum(np.where(ORDER < 3, 1 - 0.1 * ORDER, 0.1), "float32")
+    after = with_spectrum(np.where(ORDER == 2, 1.1, np.where(ORDER < 2, 1 - 0.1 * ORDER, 0.1)), "float32")
+    found = truncated_svd(np.stack([before, after]), max_passes=20)
+    assert found.method.tolist() == ["lanczos", "lanczos"]
+    u, s, _ = reference.singular_triplets(after)
+    assert sine(found.u[1, 0], u[0]) <= 1e-4
+    assert found.s[1, 0] == pytest.approx(s[0], rel=1e-5)
+
+
+def test_the_second_vector_of_the_slice_before_saves_passes():
+    """From both vectors of a neighbour, fewer passes are needed than from the first alone."""
+    maps = with_spectrum(np.where(ORDER == 0, 1, 0.8 * 0.9**ORDER), "float32")
+    turned = maps + np.float32(0.01) * with_spectrum(np.ones(len(ORDER)), "float32", seed=1)
+    stack = truncated_svd(np.stack([maps, turned]), max_passes=20)
+    first_alone = truncated_svd(turned, start=stack.v[0, 0], max_passes=20)
+    assert stack.method.tolist() == ["lanczos", "lanczos"]
+    assert stack.passes[1] < first_alone.passes
+    assert sine(stack.u[1, 0], first_alone.u[0]) <= 1e-4
+
+
 def test_start_at_a_singular_vector_that_does_not_lead():
     """Where two singular values cross along a stack, the neighbour's vector is the wrong one."""
     maps = with_spectrum(np.where(ORDER < 2, 1 - 0.05 * ORDER, 0.1), "float32")
