@@ -192,7 +192,7 @@ def test_a_third_vector_that_overtakes_both_vectors_of_the_slice_before():
 
 def test_the_second_vector_of_the_slice_before_saves_passes():
     """From both vectors of a neighbour, fewer passes are needed than from the first alone."""
-    maps = with_spectrum(np.where(ORDER == 0, 1, 0.8 * 0.9**ORDER), "float32")
+    maps = with_spectrum(np.where(ORDER < 2, 1 - 0.3 * ORDER, 0.3 * 0.8**ORDER), "float32")
     turned = maps + np.float32(0.01) * with_spectrum(np.ones(len(ORDER)), "float32", seed=1)
     stack = truncated_svd(np.stack([maps, turned]), max_passes=20)
     first_alone = truncated_svd(turned, start=stack.v[0, 0], max_passes=20)
