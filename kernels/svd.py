@@ -10,9 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from eigenfeatures.kernels.arrays import NOISE, stacked, whole_number, working_dtype
 from eigenfeatures.kernels.call import Backend, Call
 
-# Bytes of a slice that stay in a processor's third-level cache from pass to pass.
-_CACHED = 1 << 24
-
 
 @dataclass(frozen=True)
 class TruncatedSVD:
@@ -101,7 +98,7 @@ def truncated_svd(
         Where to start the search of the first slice of every chain, ``(C,)``: ``v[0]`` of a similar one.
     max_passes
         Passes of the Lanczos iteration before a Gram matrix is formed. By default as many as
-        were measured to take the same time, fewer for slices of more than 16 MB.
+        were measured to take the same time.
     backend, stream
         Where to compute; see `gradient_magnitude`.
 
@@ -141,10 +138,8 @@ def truncated_svd(
         seed = whole_number(seed, "seed", "0 to 2**64 - 1")
         _require(0 <= seed < 2**64, f"seed {seed}", "0 to 2**64 - 1")
         if max_passes is None:
-            # Measured: as many passes take as long as the Gram matrix and its eigenvectors, half as many
-            # where each reads the slice from a processor's memory.
-            cached = call.xp is not np or channels * pixels * dtype.itemsize <= _CACHED
-            max_passes = 2 + channels // (10 if cached else 20)
+            # Measured: about as many passes as take as long as the Gram matrix and its eigenvectors.
+            max_passes = 2 + channels // 10
         max_passes = whole_number(max_passes, "max_passes", "0 or more")
         _require(max_passes >= 0, f"max_passes {max_passes}", "0 or more")
         found = call.loops("svd").decompose(
