@@ -61,8 +61,8 @@ def truncated_svd(
     """Decompose each slice's responses; the first left singular vector is its eigenfeature.
 
     X is n × C with the response maps as columns, not centred (paper, eq. 14). One vector is
-    sought by Lanczos iteration, started from the sum of the maps or, along a stack, from the slice
-    before, in chains of up to eight slices that threads take side by side; where that would take
+    sought by Lanczos iteration, started from the sum of the maps or, along a stack, from the first two of the
+    slice before, in chains of up to eight slices that threads take side by side; where that would take
     longer, and for more vectors, from the eigenvectors of XᵀX. The result's residual is measured, and
     where it misses `tol` a Gram matrix in float64 and then LAPACK's decomposition take over;
     `TruncatedSVD.method` tells which one answered.
