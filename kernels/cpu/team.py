@@ -10,7 +10,6 @@ come, so the loop also ends where one thread runs its iterations one after anoth
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.core.errors import NumbaTypeError
 from numba.extending import intrinsic
@@ -62,7 +61,7 @@ def _replacing(_context: Any, array: Any, _place: Any, _old: Any, _new: Any) -> 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = _pointer(context, builder, signature, arguments)
         pair = builder.cmpxchg(pointer, arguments[2], arguments[3], "acq_rel", "acquire")
-        return builder.zext(builder.extract_value(pair, 1), ir.IntType(64))
+        return builder.zext(builder.extract_value(pair, 1), context.get_value_type(types.int64))
 
     return _signature(array, types.int64, types.int64), code
 
