@@ -76,7 +76,7 @@ def thread_count() -> int:
 class Kernel:
     """A loop that fills its last arguments, compiled when first called.
 
-    Each iteration of its ``prange`` writes only its own results, so both builds
+    Each iteration of its ``prange``, or each task of a team, writes only its own results, so both builds
     and every number of threads give the same bits.
     """
 
