@@ -24,6 +24,9 @@ class TruncatedSVD:
         Singular values ``(..., rank)``, descending; float64.
     v
         Right singular vectors ``(..., rank, C)``, the weights of the channels; float64.
+    gap
+        s_2 / s_1 of shape ``(...)``, float64: the nearer to 1, the less a vector by itself means. 0 where
+        there is but one map or pixel, NaN for rank 1 unless it was asked for or found on the way.
     residual
         ``max_i max(‖X v_i − s_i u_i‖, ‖Xᵀ u_i − s_i v_i‖) / s_1`` of shape ``(...)``, measured; float64.
     passes
@@ -40,6 +43,7 @@ class TruncatedSVD:
     u: NDArray[Any]
     s: NDArray[np.float64]
     v: NDArray[np.float64]
+    gap: NDArray[np.float64]
     residual: NDArray[np.float64]
     passes: NDArray[np.int64]
     method: NDArray[np.str_]
@@ -55,6 +59,7 @@ def truncated_svd(
     center: bool = False,
     start: ArrayLike | None = None,
     max_passes: int | None = None,
+    gap: bool = False,
     backend: Backend = "auto",
     stream: object = None,
 ) -> TruncatedSVD:
@@ -70,8 +75,8 @@ def truncated_svd(
     What holds for any input: ``residual <= tol``; left vectors are orthogonal to ``10 * tol``; singular
     values up to 2·10⁻⁶ of s_1 (10⁻¹² for float64) are given as 0, with ``u_i = 0``; a slice of zeros
     gives ``u = 0, s = 0``, and one with NaN or infinity gives NaN without harm to others. The sine of
-    the angle between u_1 and the true one is at most about ``residual / (1 - s_2 / s_1)``: ask for
-    rank 2 to know it, and to see s_2, which the search for one vector may take for s_1 where the two
+    the angle between u_1 and the true one is at most about ``residual / (1 - s_2 / s_1)``: ask for `gap` or
+    rank 2 to know it, and to see s_2, which the search for one vector alone may take for s_1 where the two
     are within some hundredths. The same seed gives the same bits for any number of Numba's threads.
 
     Cost for n pixels: a pass is one read of X and 4·C·n operations, the search takes 3 to 10 of them and
@@ -99,6 +104,9 @@ def truncated_svd(
     max_passes
         Passes of the Lanczos iteration before a Gram matrix is formed. By default as many as
         were measured to take the same time.
+    gap
+        Find s_2 / s_1 for rank 1 too: a search then goes on until it is known to about 0.001, for one or two
+        passes on responses of CT. (On a GPU, rank 2 is computed.)
     backend, stream
         Where to compute; see `gradient_magnitude`.
 
@@ -150,12 +158,14 @@ def truncated_svd(
             max_passes,
             seed,
             center,
+            bool(gap),
         )
         return call.result(
             TruncatedSVD(
                 u=found.u.reshape((*leading, rank, height, width)),
                 s=found.s.reshape((*leading, rank)),
                 v=found.v.reshape((*leading, rank, channels)),
+                gap=found.gap.reshape(leading),
                 residual=found.residual.reshape(leading),
                 passes=found.passes.reshape(leading),
                 method=found.method.reshape(leading),

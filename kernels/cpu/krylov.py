@@ -23,10 +23,12 @@ class Survey(NamedTuple):
 class Leading(NamedTuple):
     """The leading singular triplet, but for u: s, v, XᵀX v and ‖X v − s u‖ / s from the rounding of u.
 
-    The second row of ``v`` is the best approximation of the second vector in the same space, or zero.
+    The second row of ``v`` is the best approximation of the second vector in the same space, or zero, and
+    ``gap`` is σ₂/σ₁ by it.
     """
 
     s: float
+    gap: float
     v: NDArray[np.float64]
     image: NDArray[np.float64]
     lost: float
@@ -59,7 +61,13 @@ def survey(x: NDArray[Any]) -> Survey:
 
 
 def search(
-    x: NDArray[Any], start: NDArray[np.float64], tol: float, seed: int, room: Workspace, u: NDArray[Any]
+    x: NDArray[Any],
+    start: NDArray[np.float64],
+    tol: float,
+    seed: int,
+    both: bool,
+    room: Workspace,
+    u: NDArray[Any],
 ) -> Search:
     """Search the leading singular triplet of X by Lanczos iteration.
 
@@ -75,6 +83,10 @@ def search(
 
     The second singular vector of the slice before shares the first read of X, and takes the place of a pass.
 
+    Where σ₂ is asked for too, the search goes on with the second approximation's residual. A space that
+    grows from one vector holds but one of those that share a singular value, so that then a second start
+    of random signs is added where there is none.
+
     The vectors X y_k are kept, n numbers a pass, so that u needs no pass of its own.
 
     Parameters
@@ -87,6 +99,8 @@ def search(
         Bound for ``‖A v − θ v‖ / θ``.
     seed
         For the random part of the start, and the direction to go on with where the space is exhausted.
+    both
+        Whether to go on until σ₂/σ₁ is known to about `eigenfeatures.kernels.cpu.ritz.RATIO`.
     room
         For slices of this size. It tells how many passes may be made.
     u
@@ -102,6 +116,8 @@ def search(
     directions = np.zeros((lanczos.STARTS, channels))
     directions[: len(start)] = start
     directions[0] += _RANDOM_PART / np.sqrt(channels) * random_signs(channels, seed)
+    if both and len(start) == 1:
+        directions[1] = random_signs(channels, seed, stream=1)
     v, numbers = np.empty((lanczos.STARTS, channels)), np.zeros(lanczos.LOST + 1)
     found = lanczos.Found(v, np.empty(channels), u, numbers)
     members = min(thread_count(), len(room.shares))
@@ -112,6 +128,7 @@ def search(
         directions,
         _key(seed),
         tol,
+        both,
         *in_range(x.dtype),
         lanczos.task(),
         room,
@@ -123,7 +140,8 @@ def search(
         return Search(of_all, made, None)
     size = numbers[lanczos.SIZE]
     s = float(np.sqrt(numbers[lanczos.VALUE]) * size)
-    return Search(of_all, made, Leading(s, v, found.image, float(numbers[lanczos.LOST] / size)))
+    gap = float(np.sqrt(max(numbers[lanczos.SECOND] / numbers[lanczos.VALUE], 0.0)))
+    return Search(of_all, made, Leading(s, gap, v, found.image, float(numbers[lanczos.LOST] / size)))
 
 
 def in_range(dtype: np.dtype[Any]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.kernels.cpu import passes, philox
 from eigenfeatures.kernels.cpu.compile import Kernel, helper
-from eigenfeatures.kernels.cpu.eigen import dot
+from eigenfeatures.kernels.cpu.eigen import dot, subtract
 from eigenfeatures.kernels.cpu.passes import (
     TILE,
     add_up,
@@ -26,6 +26,7 @@ from eigenfeatures.kernels.cpu.ritz import (
     extend,
     leading_pairs,
     orthonormalise,
+    ratio_is_known,
 )
 from eigenfeatures.kernels.cpu.team import dismiss, dismissed, done, enter, offer, take, wait
 
@@ -36,8 +37,9 @@ _NEGLIGIBLE = 1e-12
 STARTS = 2
 
 # Places of the numbers that a search tells: passes made, whether it converged, ‖X‖²_F, whether a value is
-# below zero, the largest eigenvalue, and of X v over its square root the norm and what rounding lost.
-PASSES, CONVERGED, ENERGY, NEGATIVE, VALUE, SIZE, LOST = range(7)
+# below zero, the two largest eigenvalues, and of X v over the square root of the first the norm and what
+# rounding lost.
+PASSES, CONVERGED, ENERGY, NEGATIVE, VALUE, SECOND, SIZE, LOST = range(8)
 
 # Places of what is asked: which step, and how many basis vectors there were before it.
 _STEP, _COUNT = range(2)
@@ -57,6 +59,7 @@ class Workspace(NamedTuple):
     products: NDArray[Any]
     directions: NDArray[Any]
     projected: NDArray[np.float64]
+    values: NDArray[np.float64]
     weights: NDArray[np.float64]
     shares: NDArray[np.float64]
     sums: NDArray[np.float64]
@@ -72,6 +75,7 @@ class Workspace(NamedTuple):
             np.empty((max(vectors, STARTS), pixels), dtype),
             np.empty((STARTS, channels), dtype),
             np.empty((vectors, vectors)),
+            np.empty(STARTS + 1),
             np.empty((STARTS, vectors)),
             np.empty((tiles, STARTS, channels)),
             np.empty((tiles, 2)),
@@ -185,19 +189,20 @@ def _start(directions: Any, team: Any, x: Any, task: Any, room: Any, found: Any)
 
 
 @helper
-def _best(count: Any, room: Any, found: Any, residual: Any) -> Any:
-    """Fill the best approximations, the image of the first and its residual = image − value · v.
-
-    Return the value and the residual's norm.
-    """
-    basis, weights = room.basis[:count], room.weights[:, :count]
-    value = leading_pairs(room.projected[:count, :count], weights)
+def _approximate(count: Any, room: Any, found: Any) -> None:
+    """Fill the best approximations in the space: values and vectors."""
+    weights = room.weights[:, :count]
+    leading_pairs(room.projected[:count, :count], room.values, weights)
     for i in range(STARTS):
-        combine(basis, weights[i], found.v[i])
-    combine(room.images[:count], weights[0], found.image)
-    for c in range(residual.size):
-        residual[c] = found.image[c] - value * found.v[0, c]
-    return value, np.sqrt(dot(residual, residual))
+        combine(room.basis[:count], weights[i], found.v[i])
+
+
+@helper
+def _residual(i: Any, count: Any, room: Any, found: Any, residual: Any) -> Any:
+    """Fill the residual XᵀX v − θ v of an approximation and return its norm."""
+    combine(room.images[:count], room.weights[i, :count], residual)
+    subtract(residual, room.values[i], found.v[i])
+    return np.sqrt(dot(residual, residual))
 
 
 @helper
@@ -207,28 +212,36 @@ def _lead(
     directions: Any,
     key: Any,
     tol: Any,
+    both: Any,
     least: Any,
     most: Any,
     task: Any,
     room: Any,
     found: Any,
 ) -> None:
-    """Search, and fill the left vector where that succeeds."""
+    """Search the first value and vectors, and the second value where `both` are asked for."""
     numbers, direction, first = found.numbers, directions[0], 1.0
     count, made = _start(directions, team, x, task, room, found), 1
     going = least < numbers[ENERGY] < most
     while going:
-        value, size = _best(count, room, found, direction)
-        if value > 0 and size <= tol * value and made > 1:
-            numbers[VALUE], numbers[CONVERGED] = value, 1.0
-            _fill_left(count, team, x, task, room, found)
-            break
+        _approximate(count, room, found)
+        value, size = room.values[0], _residual(0, count, room, found, direction)
         residual = size / value if value > 0 else 1.0
         first = residual if made == 1 else first
+        converged, expected = value > 0 and residual <= tol and made > 1, made + 1.0
+        if not converged:
+            expected = expected_passes(first, residual, made, tol)
+        elif both:
+            size = _residual(1, count, room, found, direction)
+            converged = ratio_is_known(room.values, size)
+        if converged:
+            numbers[CONVERGED] = 1.0
+            _finish(count, team, x, task, room, found)
+            break
         if size <= _NEGLIGIBLE * value:
             philox.random_signs(key, count, direction)
         going = (
-            expected_passes(first, residual, made, tol) <= room.limit
+            expected <= room.limit
             and count < len(room.basis)
             and orthonormalise(direction, room.basis[:count])
         )
@@ -242,9 +255,11 @@ def _lead(
 
 
 @helper
-def _fill_left(count: Any, team: Any, x: Any, task: Any, room: Any, found: Any) -> None:
-    """Fill u with X v, from what the passes kept, over its norm."""
+def _finish(count: Any, team: Any, x: Any, task: Any, room: Any, found: Any) -> None:
+    """Fill XᵀX v, and u with X v, from what the passes kept, over its norm."""
     numbers, u = found.numbers, found.u
+    numbers[VALUE], numbers[SECOND] = room.values[0], room.values[1]
+    combine(room.images[:count], room.weights[0, :count], found.image)
     divide(room.weights[0, :count], np.sqrt(numbers[VALUE]))
     _all_tiles(_LEFT, count, team, x, task, room, u)
     squares, lost = _sum_up(room.sums)
@@ -256,14 +271,14 @@ def _fill_left(count: Any, team: Any, x: Any, task: Any, room: Any, found: Any) 
 
 @Kernel
 def search(
-    members: int, team: Any, x: Any, directions: Any, key: Any, tol: float, least: float, most: float,
-    task: Any, room: Any, found: Any,
+    members: int, team: Any, x: Any, directions: Any, key: Any, tol: float, both: bool, least: float,
+    most: float, task: Any, room: Any, found: Any,
 ) -> None:  # fmt: skip
     """Fill `found` by at most `members` threads; `directions` (2, C) are lost."""
     for _ in prange(members):
         member = enter(team)
         if member == 0:
-            _lead(team, x, directions, key, tol, least, most, task, room, found)
+            _lead(team, x, directions, key, tol, both, least, most, task, room, found)
             dismiss(team)
         while not dismissed(team):
             _take_tiles(team, member, x, task, room, found.u)

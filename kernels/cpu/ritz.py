@@ -10,6 +10,9 @@ from eigenfeatures.kernels.cpu.eigen import decompose, dot, subtract
 # Passes before the residuals tell how fast they fall.
 TRIAL = 3
 
+# To which σ₂/σ₁ is sought.
+RATIO = 1e-3
+
 
 @helper
 def divide(vector: Any, number: Any) -> None:
@@ -55,21 +58,38 @@ def extend(projected: Any, basis: Any, images: Any) -> None:
 
 
 @helper
-def leading_pairs(projected: Any, weights: Any) -> Any:
-    """Return the largest eigenvalue of a projected matrix (k, k).
+def leading_pairs(projected: Any, values: Any, weights: Any) -> None:
+    """Fill `values` and `weights` (m, k) with the first eigenvalues and vectors of a projected matrix (k, k).
 
-    Fill `weights` (m, k) with its first vectors; rows beyond the k-th become zero.
+    Those beyond the k-th become zero. There may be more values than vectors.
     """
     count = len(projected)
     largest = np.abs(projected).max()
-    weights[:] = 0.0
+    values[:], weights[:] = 0.0, 0.0
     if largest == 0:  # X maps all of the basis to zero: any of it will do
         weights[0, 0] = 1.0
-        return 0.0
-    values, vectors = np.empty(count), np.empty((min(len(weights), count), count))
-    decompose(projected / largest, values, vectors)
+        return
+    found, vectors = np.empty(count), np.empty((min(len(weights), count), count))
+    decompose(projected / largest, found, vectors)
     weights[: len(vectors)] = vectors
-    return values[0] * largest
+    for i in range(min(len(values), count)):
+        values[i] = found[i] * largest
+
+
+@helper
+def ratio_is_known(values: Any, residual: Any) -> Any:
+    """Tell whether √(θ_2 / θ_1) has an error of about `RATIO` at most, from three Ritz values.
+
+    An eigenvalue is as near to θ_2 as its residual, and nearer than the residual's square over the
+    distance to all others (Parlett 1998, theorem 11.7.1), for which θ_3 stands.
+    """
+    if values[0] == 0:
+        return False
+    off, apart = residual / values[0], (values[1] - values[2]) / values[0]
+    if off < apart:
+        off *= off / apart
+    ratio = np.sqrt(max(values[1] / values[0], 0.0))
+    return off <= RATIO * max(2 * ratio, RATIO)
 
 
 @helper

@@ -34,6 +34,7 @@ def decompose(
     max_passes: int,
     seed: int,
     center: bool,
+    gap: bool,
 ) -> TruncatedSVD:
     """Decompose each slice of maps (N, C, n); arrays of the result are (N, rank, n), (N, rank) and so on."""
     count, channels, pixels = maps.shape
@@ -51,7 +52,7 @@ def decompose(
         for k in range(number * count // chains, (number + 1) * count // chains):
             x = maps[k]
             working = read_only(centred(x, dtype) if center else x.astype(dtype, copy=False))
-            result = triplets(working, u[k], nearest, tol, seed, room)
+            result = triplets(working, u[k], nearest, tol, seed, gap, room)
             if result.method not in UNDEFINED:
                 nearest = result.nearby
             results.append(result)
@@ -66,6 +67,7 @@ def decompose(
         u=u,
         s=gathered("s", np.float64, rank),
         v=gathered("v", np.float64, rank, channels),
+        gap=gathered("gap", np.float64),
         residual=gathered("residual", np.float64),
         passes=gathered("passes", np.int64),
         method=gathered("method", "<U7"),

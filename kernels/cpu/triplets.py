@@ -30,11 +30,23 @@ class Triplets(NamedTuple):
 
     s: NDArray[np.float64]
     v: NDArray[np.float64]
+    gap: float
     residual: float
     passes: int
     method: str
     energy: float
     nearby: NDArray[np.float64]
+
+
+class _Best(NamedTuple):
+    """Of `Triplets` what a method finds."""
+
+    s: NDArray[np.float64]
+    v: NDArray[np.float64]
+    gap: float
+    residual: float
+    passes: int
+    method: str
 
 
 def triplets(
@@ -43,13 +55,15 @@ def triplets(
     start: NDArray[np.float64],
     tol: float,
     seed: int,
+    gap: bool,
     room: Workspace | None,
 ) -> Triplets:
     """Fill `u` (rank, n) with left singular vectors of X, held as rows (C, n), and return the rest.
 
-    A search for one vector is made where there is `room` for it, from `start` (k, C).
+    A search for one vector is made where there is `room` for it, from `start` (k, C), and goes on for s_2/s_1
+    where that `gap` is asked for.
     """
-    of_all, found = _searched(x, start, tol, seed, room, u)
+    of_all, found = _searched(x, start, tol, seed, gap, room, u)
     exponent, passes_before = 0, 0
     least, most = in_range(x.dtype)
     if not least < of_all.energy < most:
@@ -60,15 +74,23 @@ def triplets(
         exponent = int(np.frexp(largest)[1])
         x = read_only(np.ldexp(x, -exponent))
         passes_before = 0 if found is None else found.passes
-        of_all, found = _searched(x, start, tol, seed, room, u)
+        of_all, found = _searched(x, start, tol, seed, gap, room, u)
 
-    s, v, residual, passes, method = _best(x, u, found, tol)
-    _orient(u, v, of_all.nonnegative)
+    best = _best(x, u, found, tol)
+    _orient(u, best.v, of_all.nonnegative)
     with np.errstate(over="ignore"):
         energy = float(np.ldexp(of_all.energy, 2 * exponent))
     leading = None if found is None else found.leading
-    nearby = v if leading is None else leading.v
-    return Triplets(np.ldexp(s, exponent), v, residual, passes_before + passes, method, energy, nearby)
+    return Triplets(
+        np.ldexp(best.s, exponent),
+        best.v,
+        best.gap if gap or best.method != "lanczos" else np.nan,
+        best.residual,
+        passes_before + best.passes,
+        best.method,
+        energy,
+        best.v if leading is None else leading.v,
+    )
 
 
 def _searched(
@@ -76,13 +98,14 @@ def _searched(
     start: NDArray[np.float64],
     tol: float,
     seed: int,
+    gap: bool,
     room: Workspace | None,
     u: NDArray[Any],
 ) -> tuple[Survey, Search | None]:
     if room is None:
         return survey(x), None
     # Half the tolerance: the rest is for the rounding of what is returned.
-    found = search(x, start, tol / 2, seed, room, u[0])
+    found = search(x, start, tol / 2, seed, gap, room, u[0])
     return found.survey, found
 
 
@@ -91,19 +114,17 @@ def _undefined(u: NDArray[Any], channels: int, largest: float) -> Triplets:
     method, fill = ("zero", 0.0) if largest == 0 else ("invalid", np.nan)
     u[:] = fill
     v = np.full((len(u), channels), fill)
-    return Triplets(np.full(len(u), fill), v, fill, 0, method, fill, v)
+    return Triplets(np.full(len(u), fill), v, fill, fill, 0, method, fill, v)
 
 
-def _best(
-    x: NDArray[Any], u: NDArray[Any], found: Search | None, tol: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float, int, str]:
-    """Fill `u` and return s, v, the residual, the passes and the method: the cheapest that meets `tol`."""
+def _best(x: NDArray[Any], u: NDArray[Any], found: Search | None, tol: float) -> _Best:
+    """Fill `u` and return what the cheapest method that meets `tol` finds."""
     passes = 0 if found is None else found.passes
     if found is not None and found.leading is not None:
-        size, (direction, _), image, lost = found.leading
+        size, gap, (direction, _), image, lost = found.leading
         residual = max(float(np.linalg.norm(image / size - size * direction)) / size, lost)
         if residual <= tol:
-            return np.array([size]), direction[np.newaxis], residual, passes, "lanczos"
+            return _Best(np.array([size]), direction[np.newaxis], gap, residual, passes, "lanczos")
     if x.shape[1] > len(x):  # else LAPACK costs less than a Gram matrix of this size
         for dtype in dict.fromkeys((x.dtype, np.dtype(np.float64))):
             passes += 1
@@ -113,8 +134,15 @@ def _best(
             precise = values[len(u) - 1] < _SMALL**2 * values[0]
             s, v, residual, overlap = _complete(x, vectors, u, np.float64 if precise else x.dtype)
             if residual <= tol and overlap <= OVERLAP * tol:
-                return s, v, residual, passes, "gram"
-    return *_lapack(x, u), passes + 1, "svd"
+                known = s if len(s) > 1 else np.sqrt(np.maximum(values[:2], 0.0))
+                return _Best(s, v, _gap(known), residual, passes, "gram")
+    s, v, gap, residual = _lapack(x, u)
+    return _Best(s, v, gap, residual, passes + 1, "svd")
+
+
+def _gap(values: NDArray[np.float64]) -> float:
+    """Return s_2 / s_1 from all singular values or the first of them."""
+    return float(values[1] / values[0]) if len(values) > 1 else 0.0
 
 
 def _complete(
@@ -140,16 +168,19 @@ def _complete(
     return s, v, float(residual), overlap
 
 
-def _lapack(x: NDArray[Any], u: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Fill `u` by LAPACK's singular value decomposition in float64; return s, v and the residual."""
+def _lapack(
+    x: NDArray[Any], u: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
+    """Fill `u` by LAPACK's singular value decomposition in float64; return s, v, s_2/s_1 and the residual."""
     wide = x.astype(np.float64)
     right, values, left = np.linalg.svd(wide, full_matrices=False)
-    s = np.where(values <= NOISE[u.dtype] * values[0], 0.0, values)[: len(u)]
+    values = np.where(values <= NOISE[u.dtype] * values[0], 0.0, values)
+    s = values[: len(u)]
     v = np.ascontiguousarray(right.T[: len(u)])
     u[:] = np.where(s[:, np.newaxis] > 0, left[: len(u)], 0.0)
     along = np.linalg.norm(v @ wide - s[:, np.newaxis] * u, axis=1)
     across = np.where(s > 0, np.linalg.norm(u @ wide.T - s[:, np.newaxis] * v, axis=1), 0.0)
-    return s, v, float(np.maximum(along, across).max() / s[0])
+    return s, v, _gap(values), float(np.maximum(along, across).max() / s[0])
 
 
 def _orient(u: NDArray[Any], v: NDArray[np.float64], nonnegative: bool) -> None:

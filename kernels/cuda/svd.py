@@ -43,15 +43,17 @@ def decompose(
     max_passes: int,
     seed: int,
     center: bool,
+    gap: bool,
 ) -> TruncatedSVD:
     """Decompose each slice of maps (N, C, n) on the current device and stream; see the function for the CPU.
 
     All searches start from `start`, or else from the same random signs; at most `lanczos.MOST_PASSES`
-    passes are made. The methods are in a NumPy array.
+    passes are made. The methods are in a NumPy array. Where the `gap` is asked for, two vectors are computed.
     """
     xp = memory.xp()
     working = _working(maps, center)
     count, channels, pixels = working.shape
+    asked, rank = rank, max(rank, 2 if gap and min(channels, pixels) > 1 else 1)
     method = np.full(count, "", "<U7")
     made = np.zeros(count, np.int64)
     u = xp.empty((count, rank, pixels), working.dtype)
@@ -69,14 +71,22 @@ def decompose(
             for array in (*result, total) if places.size else ():
                 array[memory.to_device(places)] = fill
     return TruncatedSVD(
-        u=result.u,
-        s=result.s,
-        v=result.v,
+        u=result.u[:, :asked],
+        s=result.s[:, :asked],
+        v=result.v[:, :asked],
+        gap=_gap(result.s, min(channels, pixels)),
         residual=result.residual,
         passes=memory.to_device(made),
         method=method,
         energy=total,
     )
+
+
+def _gap(s: Array, most: int) -> Array:
+    """Return s_2 / s_1 of each slice from its singular values (N, rank), where it has so many."""
+    xp = memory.xp()
+    second = s[:, 1] if s.shape[1] > 1 else s[:, 0] * (0.0 if most == 1 else np.nan)
+    return xp.where(s[:, 0] == 0, 0.0, second / xp.where(s[:, 0] == 0, 1.0, s[:, 0]))
 
 
 def _working(maps: Array, center: bool) -> Array:

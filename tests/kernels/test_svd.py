@@ -56,6 +56,7 @@ def test_a_wrong_answer_is_seen():
         left.reshape(1, HEIGHT, WIDTH) / size,
         np.array([size]),
         wrong,
+        svd.gap,
         svd.residual,
         svd.passes,
         svd.method,
@@ -93,6 +94,59 @@ def test_contract_on_any_shape(shape, dtype, rank, seed, center):
     assert loss <= 10 * TOL
     np.testing.assert_allclose(svd.s, s[:rank], atol=TOL * s[0])
     assert svd.energy == pytest.approx(np.sum(s**2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [*SPECTRA, "slow", "half"])
+def test_the_gap_on_every_spectrum(name, dtype):
+    """Also where singular values tie, and by searches from starts that lack one of the two vectors."""
+    more = {"slow": (1 + ORDER) ** -0.3, "half": np.where(ORDER == 0, 1, 0.5 * 0.97**ORDER)}
+    values = {**SPECTRA, **more}[name]
+    methods = set()
+    for seed in range(3):
+        maps = with_spectrum(values, dtype, seed)
+        _, s, v = reference.singular_triplets(maps)
+        truth = s[1] / s[0]
+        for start in (None, v[0], v[1]):
+            svd = truncated_svd(maps, start=start, max_passes=CHANNELS, gap=True)
+            methods.add(str(svd.method))
+            assert svd.gap == pytest.approx(truth, abs=2e-3)
+            assert measured(maps, svd)[0] <= TOL
+        assert truncated_svd(maps, 2).gap == pytest.approx(truth, abs=TOL)
+        assert truncated_svd(maps, max_passes=0).gap == pytest.approx(truth, abs=1e-3)
+    assert "lanczos" in methods
+
+
+def test_the_gap_along_a_stack():
+    """A third map that grows until it ties with the second, and beyond."""
+    maps = with_spectrum(0.5**ORDER)
+    _, _, v = reference.singular_triplets(maps)
+    weights = v[2][:, np.newaxis] * (v[2] @ maps.reshape(CHANNELS, -1))
+    stack = np.stack([maps + k * weights.reshape(maps.shape) for k in np.linspace(0, 2.5, 8)])
+    svd = truncated_svd(stack, max_passes=CHANNELS, gap=True)
+    assert set(svd.method) == {"lanczos"}
+    ratios = [(s[1] / s[0]) for _, s, _ in map(reference.singular_triplets, stack)]
+    assert max(ratios) > 0.8
+    np.testing.assert_allclose(svd.gap, ratios, atol=2e-3)
+
+
+def test_the_gap_costs_a_search_a_pass_or_two_and_is_not_told_without():
+    maps = with_spectrum(0.6**ORDER)
+    without, asked = (truncated_svd(maps, max_passes=CHANNELS, gap=gap) for gap in (False, True))
+    assert without.method == asked.method == "lanczos"
+    assert np.isnan(without.gap)
+    assert asked.gap == pytest.approx(0.6, abs=1e-3)
+    assert asked.passes <= without.passes + 2
+
+
+def test_the_gap_where_there_is_no_second_value():
+    for gap in (False, True):
+        assert truncated_svd(np.ones((1, 3, 3)), gap=gap).gap == 0
+        assert truncated_svd(np.ones((9, 1, 1)), gap=gap).gap == 0
+        assert truncated_svd(np.zeros((9, 10, 10)), gap=gap).gap == 0
+        assert np.isnan(truncated_svd(np.full((9, 10, 10), np.nan), gap=gap).gap)
+    alike = np.multiply.outer(1.0 + ORDER, np.ones((HEIGHT, WIDTH)))
+    assert truncated_svd(alike, gap=True).gap == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

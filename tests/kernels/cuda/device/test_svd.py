@@ -52,10 +52,10 @@ def rectified(seed=0, channels=CHANNELS, pixels=PIXELS):
     return spectra.rectified(seed, (channels, 1, pixels))[:, 0]
 
 
-def decompose(maps, rank=1, start=None, tol=TOL, max_passes=20, seed=0, center=False):
+def decompose(maps, rank=1, start=None, tol=TOL, max_passes=20, seed=0, center=False, gap=False):
     """The fields of a result by their names, on the host."""
     given = None if start is None else memory.to_device(np.asarray(start))
-    result = svd.decompose(memory.to_device(maps), rank, given, tol, max_passes, seed, center)
+    result = svd.decompose(memory.to_device(maps), rank, given, tol, max_passes, seed, center, gap)
     return {name: memory.to_host(value) for name, value in vars(result).items()}
 
 
@@ -209,12 +209,28 @@ def test_equals_the_cpu():
     maps = np.stack([with_spectrum(SPECTRA["spiked"] / (1 + ORDER), seed=seed) for seed in (3, 4)])
     for rank in (1, 2):
         result = decompose(maps, rank, seed=5)
-        expected = on_cpu.decompose(maps, rank, None, TOL, 20, 5, False)
+        expected = on_cpu.decompose(maps, rank, None, TOL, 20, 5, False, False)
         for name, value in result.items():
             if name in ("method", "passes"):  # along a stack the CPU starts from the slice before
                 assert value[0] == getattr(expected, name)[0]
             else:
                 np.testing.assert_allclose(value, getattr(expected, name), atol=TOL)
+
+
+def test_the_gap():
+    """Of all spectra, of none, and where there is one map."""
+    maps = np.stack([with_spectrum(values, "float32") for values in SPECTRA.values()])
+    asked, two = decompose(maps, gap=True), decompose(maps, 2)
+    ratios = [values[1] / values[0] for values in SPECTRA.values()]
+    for result in (asked, two):
+        np.testing.assert_allclose(result["gap"], ratios, atol=TOL)
+    assert asked["u"].shape == (len(maps), 1, PIXELS)
+    assert_contract(maps, asked)
+    assert np.isnan(decompose(maps)["gap"]).all()
+    odd = np.zeros((3, CHANNELS, PIXELS), np.float32)
+    odd[1, 3, 4], odd[2, 3, 4] = np.nan, 1
+    np.testing.assert_array_equal(decompose(odd, gap=True)["gap"], [0, np.nan, 0])
+    np.testing.assert_array_equal(decompose(np.ones((1, 1, 9)), gap=True)["gap"], [0])
 
 
 def test_same_seed_same_bits():
