@@ -28,7 +28,13 @@ def folded(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_outputs(proto: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
-    """Return the part of a graph that these of its outputs need."""
+    """Return the part of a graph that these need: outputs of it, or float32 tensors, which become outputs."""
+    given = {output.name for output in proto.graph.output}
+    proto.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in outputs
+        if name not in given
+    )
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [given.name for given in proto.graph.input if given.name not in weights]
     return onnx.utils.Extractor(proto).extract_model(inputs, list(outputs))
@@ -49,6 +55,13 @@ def finish(proto: onnx.ModelProto, original: onnx.ModelProto) -> None:
     proto.opset_import.extend(versions)
     onnx.helper.set_model_props(proto, {p.key: p.value for p in original.metadata_props})
     onnx.checker.check_model(proto, full_check=True)
+
+
+def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Give a tensor that nodes make another name."""
+    for node in graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

@@ -121,7 +121,7 @@ def _to_onnx(graph: RawGraph, example: Tensor) -> onnx.ModelProto:
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["slices"],
-                output_names=list(graph.request.arrays),
+                output_names=list(graph.names),
                 dynamic_shapes=(free,),
                 verbose=False,
             )
@@ -129,4 +129,7 @@ def _to_onnx(graph: RawGraph, example: Tensor) -> onnx.ModelProto:
         exporter.setLevel(level)
     if program is None:
         raise ExportMismatchError("torch.onnx.export made no program")
-    return program.model_proto
+    proto = program.model_proto
+    # The maps keep their name, but a graph gives what was asked for.
+    del proto.graph.output[len(graph.request.arrays) :]
+    return proto

@@ -16,6 +16,10 @@ ALPHA = ("alpha_index", "alpha_maximum", "alpha_mean")
 DECOMPOSITION = ("eigenfeatures", "singular_values", "gap", "residual")
 DEFAULT_OUTPUTS = ("probabilities", "alpha", *DECOMPOSITION)
 
+# The tensor of the maps that a graph decomposes. It is no output, but whoever has kernels for the
+# decomposition can make it one.
+RESPONSE_MAPS = "response_maps"
+
 _ARRAY = re.compile("|".join([*CLASSIFICATION, *ALPHA, *DECOMPOSITION, r"(conv|relu)[0-9]+"]))
 
 

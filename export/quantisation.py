@@ -24,7 +24,8 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
-from eigenfeatures.export.graph_edits import LAYERS, finish, folded, replace_nodes
+from eigenfeatures.export.graph_edits import LAYERS, finish, folded, rename, replace_nodes
+from eigenfeatures.export.outputs import RESPONSE_MAPS
 
 # The share of values, in percent, that an activation's range covers; None is all of them. The
 # strongest channel is told by the largest values, so that what is cut off there can change it; on real CT the
@@ -69,7 +70,10 @@ def to_int8(
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantised: onnx.ModelProto = quantizer.model.model
-    _dequantise_apart(quantised)
+    rounded = _dequantise_apart(quantised)
+    if RESPONSE_MAPS in rounded:  # what is decomposed
+        rename(quantised.graph, RESPONSE_MAPS, f"{RESPONSE_MAPS}_unrounded")
+        rename(quantised.graph, rounded[RESPONSE_MAPS], RESPONSE_MAPS)
     finish(quantised, original)
     return quantised
 
@@ -101,15 +105,21 @@ def _ranges(proto: onnx.ModelProto, slices: NDArray[Any], percentile: float | No
         return calibrator.compute_data()
 
 
-def _dequantise_apart(proto: onnx.ModelProto) -> None:
+def _dequantise_apart(proto: onnx.ModelProto) -> dict[str, str]:
     """Let float32 nodes read integers through a ``DequantizeLinear`` of equal scales, one a channel.
 
     From the usual one before the Gram matrix ONNX Runtime would make an integer product, whose
     32 bits can overflow from 33,026 pixels on. It would also compute the float32 maps anew for each
     of their readers, unless a ``Reshape``, here to the shape that they have, is the only one.
+
+    Returns
+    -------
+    dict
+        Names of tensors to those of what the integers make of them.
     """
     graph = proto.graph
     values = {value.name: value for value in onnx.shape_inference.infer_shapes(proto).graph.value_info}
+    exact = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
     usual = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
     readers = [node for node in graph.node if node.op_type not in (*LAYERS, *_QDQ)]
     apart = {name for node in readers for name in node.input if name in usual}
@@ -117,10 +127,12 @@ def _dequantise_apart(proto: onnx.ModelProto) -> None:
         node.input[:] = [f"{name}_apart" if name in apart else name for name in node.input]
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
+    rounded = {}
     for node in list(graph.node):
         nodes.append(node)
         name = node.output[0]
         if name in apart:
+            rounded[exact[node.input[0]]] = f"{name}_once"
             axes = values[node.input[0]].type.tensor_type.shape.dim
             parameters = [np.full(axes[1].dim_value, constants[constant]) for constant in node.input[1:]]
             parameters.append(np.zeros(len(axes), np.int64))  # for `Reshape`: every axis as it is
@@ -131,3 +143,4 @@ def _dequantise_apart(proto: onnx.ModelProto) -> None:
             inputs = [*once, names[2]]
             nodes.append(onnx.helper.make_node("Reshape", inputs, [f"{name}_apart"], f"{node.name}_once"))
     replace_nodes(graph, nodes)
+    return rounded

@@ -6,12 +6,15 @@ from torch import Tensor, nn
 from eigenfeatures.eigen.gradient_layer import StandardizedGradient
 from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.eigen.responses import responses
-from eigenfeatures.export.outputs import Request
+from eigenfeatures.export.outputs import RESPONSE_MAPS, Request
 from eigenfeatures.export.svd_layer import SvdLayer
 
 
 class RawGraph(nn.Module):
-    """Raw slices ``(N, H, W)`` of any real dtype to the arrays that a request names, in its order."""
+    """Raw slices ``(N, H, W)`` of any real dtype to the arrays that a request names, in its order.
+
+    Where it decomposes response maps, these come last.
+    """
 
     def __init__(self, model: Model, request: Request) -> None:
         super().__init__()
@@ -23,7 +26,12 @@ class RawGraph(nn.Module):
     def forward(self, slices: Tensor) -> tuple[Tensor, ...]:
         """Compute all from the raw slices."""
         found = self.from_images(self.gradient(slices))
-        return tuple(found[name] for name in self.request.arrays)
+        return tuple(found[name] for name in self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the tensors are, in order."""
+        return (*self.request.arrays, RESPONSE_MAPS) if self.request.decomposes else self.request.arrays
 
     def from_images(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the arrays, and what they are made of, from standardised images ``(N, 1, H, W)``."""
@@ -40,6 +48,7 @@ class RawGraph(nn.Module):
         if request.decomposes:
             u, s, gap, residual = self.svd(maps[request.layer])
             found |= {"eigenfeatures": u, "singular_values": s, "gap": gap, "residual": residual}
+            found[RESPONSE_MAPS] = maps[request.layer]
         return found
 
 

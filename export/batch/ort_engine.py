@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,10 @@ from eigenfeatures.eigen.preprocessing import operator_named
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import DeviceMemoryError, NoDeviceError
 from eigenfeatures.export.batch.facts import ModelFacts
+from eigenfeatures.export.batch.of_maps import alpha_of, kernel_threads, triplets_of
 from eigenfeatures.export.graph_edits import with_outputs
 from eigenfeatures.export.metadata import load_graph, metadata_of
-from eigenfeatures.export.outputs import ALPHA, is_array
-
-NETWORK = "network and SVD"
+from eigenfeatures.export.outputs import ALPHA, DECOMPOSITION, RESPONSE_MAPS, is_array
 
 _DTYPES = {"tensor(uint8)": "u1", "tensor(uint16)": "u2", "tensor(int16)": "i2", "tensor(float)": "f4"}
 
@@ -30,6 +30,9 @@ _OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "bad_alloc", "ba
 class OrtEngine:
     """An exported model in ONNX Runtime; see `eigenfeatures.export.batch.engine.Engine`.
 
+    On the CPU the graph ends at the response maps, and the kernels decompose them: in less time, and with the
+    same results to the accuracy that both promise. Files that don't name these maps are run as they are.
+
     Parameters
     ----------
     file
@@ -39,7 +42,7 @@ class OrtEngine:
     device
         ``cpu`` or ``cuda``. The second has not yet run on a GPU.
     clock
-        Measures ``upload``, the graph and ``download``; on the CPU the graph alone.
+        Measures ``upload``, ``network and SVD`` and ``download``; on the CPU ``network``, ``alpha``, ``SVD``.
     tf32
         Let CUDA's convolutions and products round their factors to 10 bits.
     threads
@@ -66,21 +69,29 @@ class OrtEngine:
         graph = load_graph(file)
         metadata = metadata_of(file, graph)
         self.outputs = _choose(file, outputs, graph.graph.output)
+        self._of_maps = _of_maps(graph, metadata, self.outputs) if device == "cpu" else frozenset()
+        self._asked = tuple(name for name in self.outputs if name not in self._of_maps)
+        if self._of_maps:
+            self._asked += (RESPONSE_MAPS,)
         # Else ONNX Runtime computes all of the graph, whatever is asked for: the SVD too where classes are.
-        whole = len(self.outputs) == len(graph.graph.output)
-        model = file if whole else with_outputs(graph, self.outputs).SerializeToString()
+        whole = {*self._asked} == {output.name for output in graph.graph.output}
+        model = file if whole else with_outputs(graph, self._asked).SerializeToString()
         self.name, self.reason = f"ort-{device}", ""
-        self._clock, self._device = clock, device
+        self._clock, self._device, self._threads = clock, device, threads
         # All batches have one shape, so that the search for the fastest convolution is made once.
         cuda = {"cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": int(tf32)}
-        self._session = _session(file, model, device, cuda, threads)
+        # Threads that wait for more work from ONNX Runtime would take the kernels' cores.
+        self._session = _session(file, model, device, cuda, threads, spinning=not self._of_maps)
         self._bound: BoundBatch | None = None
-        self.facts = _facts(file, metadata, self._session.get_inputs()[0])
+        facts = _facts(file, metadata, self._session.get_inputs()[0])
+        self.facts = replace(facts, seed=0) if self._of_maps else facts
 
     def __call__(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run the graph on raw slices ``(batch, H, W)`` of its dtype."""
         try:
             return self._on_cpu(slices) if self._device == "cpu" else self._on_gpu(slices)
+        except MemoryError as error:
+            raise DeviceMemoryError(str(error)) from error
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
             if any(text in str(error).lower() for text in _OUT_OF_MEMORY):
                 self._bound = None
@@ -93,14 +104,31 @@ class OrtEngine:
         self._session = None
 
     def _on_cpu(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        with self._clock.span(NETWORK):
-            found = self._session.run(list(self.outputs), {self._session.get_inputs()[0].name: slices})
-        return dict(zip(self.outputs, found, strict=True))
+        with self._clock.span("network" if self._of_maps else "network and SVD"):
+            given = {self._session.get_inputs()[0].name: slices}
+            found = dict(zip(self._asked, self._session.run(list(self._asked), given), strict=True))
+        if self._of_maps:
+            found |= self._decomposed(found[RESPONSE_MAPS])
+        return {name: found[name] for name in self.outputs}
+
+    def _decomposed(self, maps: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return the arrays that the kernels make of response maps."""
+        found: dict[str, NDArray[Any]] = {}
+        try:
+            with kernel_threads(self._threads):
+                if self._of_maps.intersection(ALPHA):
+                    with self._clock.span("alpha"):
+                        found |= alpha_of(maps)
+                with self._clock.span("SVD"):
+                    return found | triplets_of(maps, self.facts.rank)
+        except ValueError as error:  # the file may be anyone's
+            file = self.facts.file
+            raise InputError(f"{file} can't be decomposed: {error}; export the model again") from error
 
     def _on_gpu(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
         if self._bound is None or not self._bound.takes(slices):
             self._bound = None  # its buffers first, then the new ones
-            self._bound = BoundBatch(self._session, self.outputs, slices, self._device)
+            self._bound = BoundBatch(self._session, self._asked, slices, self._device)
         return self._bound.run(slices, self._clock)
 
 
@@ -147,7 +175,7 @@ class BoundBatch:
             self._host[len(slices) :] = 0
             self._input.update_inplace(self._host)
             self._binding.synchronize_inputs()
-        with clock.span(NETWORK):
+        with clock.span("network and SVD"):
             self._session.run_with_iobinding(self._binding)
             self._binding.synchronize_outputs()
         with clock.span("download"):
@@ -158,11 +186,14 @@ class BoundBatch:
             }
 
 
-def _session(file: Path, model: Path | bytes, device: str, cuda: dict[str, Any], threads: int | None) -> Any:
+def _session(
+    file: Path, model: Path | bytes, device: str, cuda: dict[str, Any], threads: int | None, spinning: bool
+) -> Any:
     """Open `model`, which is `file` or what was taken of it."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     providers: list[Any] = ["CPUExecutionProvider"]
     if device == "cuda":
         # Without this ONNX Runtime falls back to the CPU and says nothing.
@@ -183,6 +214,16 @@ def _check_cuda() -> None:
     """Refuse a build without CUDA. That it is named here is no proof of a GPU; a session on it is."""
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise NoDeviceError("this ONNX Runtime has no CUDA, which eigenfeatures[gpu] installs")
+
+
+def _of_maps(graph: Any, metadata: dict[str, Any], outputs: Sequence[str]) -> frozenset[str]:
+    """Return which outputs the kernels make of the response maps in a graph; none without a decomposition."""
+    made = {name for node in graph.graph.node for name in node.output}
+    if RESPONSE_MAPS not in made or not {*outputs} & {*DECOMPOSITION}:
+        return frozenset()
+    # Alpha is that of the pooled maps.
+    names = (*DECOMPOSITION, *ALPHA) if metadata["resolution"] == "pooled" else DECOMPOSITION
+    return frozenset(names).intersection(outputs)
 
 
 def _facts(file: Path, metadata: dict[str, Any], given: Any) -> ModelFacts:

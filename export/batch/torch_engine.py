@@ -16,10 +16,11 @@ from eigenfeatures.eigen.responses import responses
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import DeviceMemoryError, NoDeviceError
 from eigenfeatures.export.batch.facts import ModelFacts
+from eigenfeatures.export.batch.of_maps import alpha_of, kernel_threads, triplets_of
 from eigenfeatures.export.metadata import read_metadata
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, checked_request
 from eigenfeatures.export.run_folder import RunFolder
-from eigenfeatures.kernels import standardized_gradient, strongest_channel, truncated_svd
+from eigenfeatures.kernels import standardized_gradient
 
 
 class TorchEngine:
@@ -81,7 +82,7 @@ class TorchEngine:
         self._network = model.network.to(self._device)
         self._order = convolution_order(self._device)
         self._network.to(memory_format=self._order)  # type: ignore[call-overload]
-        self._tf32, self._keep = tf32, keep
+        self._tf32, self._keep, self._threads = tf32, keep, threads
         description, cropped = run / DESCRIPTION_FILE, settings.size is not None
         self.facts = ModelFacts(
             file=description,
@@ -107,7 +108,8 @@ class TorchEngine:
         try:
             with self._span("upload"):
                 uploaded = torch.from_numpy(slices).to(self._device)
-            found = self._evaluate(uploaded)
+            with kernel_threads(self._threads):
+                found = self._evaluate(uploaded)
             if self._keep:
                 return {name: found[name] for name in self.outputs}
             with self._span("download"):
@@ -141,10 +143,10 @@ class TorchEngine:
             found |= {"logits": pooled["logits"], "probabilities": torch.softmax(pooled["logits"], 1)}
         if "alpha" in request.outputs:
             with self._span("alpha"):
-                found |= _alpha(pooled[request.layer])
+                found |= alpha_of(pooled[request.layer])
         if request.decomposes:
             with self._span("SVD"):
-                found |= _decompose(maps[request.layer], request.rank, self._seed)
+                found |= triplets_of(maps[request.layer], request.rank, self._seed)
         return found
 
     @contextmanager
@@ -168,26 +170,3 @@ def _decomposition(folder: RunFolder) -> tuple[str, str, int]:
 def _contiguous(maps: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return maps with the channels first in memory, as the kernels read them."""
     return {name: tensor.contiguous() for name, tensor in maps.items()}
-
-
-def _alpha(maps: Tensor) -> dict[str, Tensor]:
-    alpha: Any = strongest_channel(maps)
-    return {
-        "alpha_index": alpha.index,
-        "alpha_maximum": alpha.maximum.float(),
-        "alpha_mean": alpha.mean.float(),
-    }
-
-
-def _decompose(maps: Tensor, rank: int, seed: int) -> dict[str, Tensor]:
-    most = min(maps.shape[1], maps.shape[2] * maps.shape[3])
-    # Two at least, for the gap.
-    svd: Any = truncated_svd(maps, min(max(rank, 2), most), seed=seed)
-    first = svd.s[:, 0]
-    second = svd.s[:, 1] if most > 1 else torch.zeros_like(first)
-    return {
-        "eigenfeatures": svd.u[:, :rank].contiguous(),
-        "singular_values": svd.s[:, :rank].float(),
-        "gap": torch.where(first > 0, second / first, 0.0).float(),
-        "residual": svd.residual.float(),
-    }

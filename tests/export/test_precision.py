@@ -170,7 +170,7 @@ def test_without_our_arithmetic_the_runtime_would_make_an_integer_gram_matrix(
     variants, raw, tmp_path, monkeypatch
 ):
     """The test above can fail."""
-    monkeypatch.setattr(quantisation, "_dequantise_apart", lambda _: None)
+    monkeypatch.setattr(quantisation, "_dequantise_apart", lambda _: {})
     onnx.save_model(to_int8(onnx.load_model(variants["float32"][0]), raw[:2]), tmp_path / "fused.onnx")
     assert any("Integer" in name for name in optimised(tmp_path / "fused.onnx", tmp_path))
 
