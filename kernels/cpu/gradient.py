@@ -136,40 +136,32 @@ def magnitude_rows(
 
 
 @helper
-def neighbouring_rows(image: Any, first: int, stop: int) -> Any:
-    """Return the rows above, at and below rows `first` to `stop`, which lie between two others."""
-    return image[first - 1 : stop - 1], image[first:stop], image[first + 1 : stop + 1]
+def band_stop(height: int, first: int, stop: int) -> Any:
+    """Return up to where rows from `first` on, and before `stop`, lie alike between their neighbours.
+
+    An image's first and last row stand by themselves.
+    """
+    return 1 if first == 0 else max(min(stop, height - 1), first + 1)
 
 
 @helper
-def first_rows(image: Any) -> Any:
-    """Return the rows above, at and below the first row, which is repeated above itself."""
-    below = min(1, len(image) - 1)
-    return image[:1], image[:1], image[below : below + 1]
+def band(image: Any, first: int, stop: int) -> Any:
+    """Return the rows above, at and below rows that lie alike; beyond the image its last one is repeated."""
+    above, below = max(first - 1, 0), min(first + 1, len(image) - 1)
+    count = stop - first
+    return image[above : above + count], image[first:stop], image[below : below + count]
 
 
 @helper
-def last_rows(image: Any) -> Any:
-    """Return the rows above, at and below the last one of several rows, which is repeated below itself."""
-    last = len(image) - 1
-    return image[last - 1 : last], image[last:], image[last:]
-
-
-@helper
-def gradient_block(image: Any, first: int, mask: Any, one_sided: bool, gy: Any, gx: Any) -> None:
-    """Fill one block of rows of `gy` and `gx` (H, W)."""
-    last = len(image) - 1
-    stop = min(first + BLOCK_ROWS, last + 1)
-    inner, outer = max(first, 1), min(stop, last)
-    if first == 0:
-        a, b, c = first_rows(image)
-        gradient_rows(a, b, c, mask, one_sided, gy[:1], gx[:1])
-    if inner < outer:
-        a, b, c = neighbouring_rows(image, inner, outer)
-        gradient_rows(a, b, c, mask, one_sided, gy[inner:outer], gx[inner:outer])
-    if 0 < last < stop:
-        a, b, c = last_rows(image)
-        gradient_rows(a, b, c, mask, one_sided, gy[last:], gx[last:])
+def gradient_block(image: Any, first: int, stop: int, mask: Any, one_sided: bool, gy: Any, gx: Any) -> None:
+    """Fill `gy` and `gx` with rows `first` to `stop` of the components."""
+    start = first
+    while start < stop:
+        end = band_stop(len(image), start, stop)
+        above, here, below = band(image, start, end)
+        place = slice(start - first, end - first)
+        gradient_rows(above, here, below, mask, one_sided, gy[place], gx[place])
+        start = end
 
 
 @helper
@@ -177,25 +169,21 @@ def magnitude_block(
     image: Any, first: int, stop: int, mask: Any, one_sided: bool, mean: Any, factor: Any, out: Any
 ) -> None:
     """Fill `out` with rows `first` to `stop` of (|∇Y| − mean) · factor."""
-    last = len(image) - 1
-    inner, outer = max(first, 1), min(stop, last)
-    if first == 0:
-        a, b, c = first_rows(image)
-        magnitude_rows(a, b, c, mask, one_sided, mean, factor, out[:1])
-    if inner < outer:
-        a, b, c = neighbouring_rows(image, inner, outer)
-        magnitude_rows(a, b, c, mask, one_sided, mean, factor, out[inner - first : outer - first])
-    if 0 < last < stop:
-        a, b, c = last_rows(image)
-        magnitude_rows(a, b, c, mask, one_sided, mean, factor, out[last - first :])
+    start = first
+    while start < stop:
+        end = band_stop(len(image), start, stop)
+        above, here, below = band(image, start, end)
+        magnitude_rows(above, here, below, mask, one_sided, mean, factor, out[start - first : end - first])
+        start = end
 
 
 @Kernel
 def _gradient(images: Any, mask: Any, one_sided: bool, gy: Any, gx: Any) -> None:
-    blocks = block_count(images.shape[1])
+    blocks, height = block_count(images.shape[1]), images.shape[1]
     for task in prange(len(images) * blocks):
         s, first = task // blocks, task % blocks * BLOCK_ROWS
-        gradient_block(images[s], first, mask, one_sided, gy[s], gx[s])
+        stop = min(first + BLOCK_ROWS, height)
+        gradient_block(images[s], first, stop, mask, one_sided, gy[s, first:stop], gx[s, first:stop])
 
 
 @Kernel
