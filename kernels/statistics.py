@@ -42,7 +42,7 @@ def slice_statistics(
     """Measure each slice and its |∇Y| in one pass that writes no image.
 
     Reads each pixel once: time and memory traffic are O(N·H·W), memory O(N). Sums are in the precision of
-    the arithmetic over 512 pixels and in float64 beyond, over fixed blocks of rows, so the
+    the arithmetic over 2,048 pixels and in float64 beyond, over fixed blocks of rows, so the
     result doesn't depend on the number of threads.
 
     Parameters

@@ -51,6 +51,28 @@ def test_deviation_survives_an_offset():
     assert slice_statistics(image).deviation == pytest.approx(image.std(), rel=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_ends_of_rows_are_no_neighbours(dtype):
+    """Across them |∇Y| would be 300 times as large as it is."""
+    noise = np.random.default_rng(5).random((150, 300)) * 20
+    image = (np.linspace(0, 60000, 300) + noise).astype(dtype)
+    result = slice_statistics(image, "forward")
+    magnitude = reference.gradient_magnitude(image, "forward")
+    assert result.mean_gradient == pytest.approx(magnitude.mean(), rel=1e-7)
+    assert result.deviation_gradient == pytest.approx(magnitude.std(), rel=1e-6)
+
+
+def test_standardised_in_the_cache_or_beyond_it(monkeypatch):
+    """Both ways, and the statistics, make the same sums."""
+    image = (np.random.default_rng(6).random((150, 70)) * 255).astype(np.uint8)
+    inside = standardized_gradient(image)
+    monkeypatch.setattr("eigenfeatures.kernels.cpu.statistics.SLICE", 0)
+    np.testing.assert_array_equal(standardized_gradient(image), inside)
+    result = slice_statistics(image)
+    fixed = standardized_gradient(image, mean=result.mean_gradient, deviation=result.deviation_gradient)
+    np.testing.assert_array_equal(fixed, inside)
+
+
 def test_slices_pool_into_a_data_set():
     stack = (np.random.default_rng(3).random((5, 33, 21)) * 255).astype(np.uint8)
     result = slice_statistics(stack)
