@@ -96,13 +96,16 @@ def test_kernels_load_neither_torch_nor_onnx_nor_cuda():
 
 
 def test_kernels_add_little_to_the_import_of_numba():
+    """Both in one process, so that a busy machine slows them alike."""
     script = """
-import numba, time
+import time
 start = time.perf_counter()
+import numba
+between = time.perf_counter()
 import eigenfeatures.kernels
-print(time.perf_counter() - start)
+print((time.perf_counter() - between) / (between - start))
 """
-    assert min(float(python(script).stdout) for _ in range(3)) < 0.5
+    assert min(float(python(script).stdout) for _ in range(3)) < 1
 
 
 @pytest.mark.parametrize(("package", "arguments"), [("typer", []), ("torch", ["demo", "--out", "demo"])])

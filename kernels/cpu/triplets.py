@@ -38,17 +38,6 @@ class Triplets(NamedTuple):
     nearby: NDArray[np.float64]
 
 
-class _Best(NamedTuple):
-    """Of `Triplets` what a method finds."""
-
-    s: NDArray[np.float64]
-    v: NDArray[np.float64]
-    gap: float
-    residual: float
-    passes: int
-    method: str
-
-
 def triplets(
     x: NDArray[Any],
     u: NDArray[Any],
@@ -76,20 +65,15 @@ def triplets(
         passes_before = 0 if found is None else found.passes
         of_all, found = _searched(x, start, tol, seed, gap, room, u)
 
-    best = _best(x, u, found, tol)
+    best = _best(x, u, found, of_all.energy, tol)
     _orient(u, best.v, of_all.nonnegative)
     with np.errstate(over="ignore"):
-        energy = float(np.ldexp(of_all.energy, 2 * exponent))
-    leading = None if found is None else found.leading
-    return Triplets(
-        np.ldexp(best.s, exponent),
-        best.v,
-        best.gap if gap or best.method != "lanczos" else np.nan,
-        best.residual,
-        passes_before + best.passes,
-        best.method,
-        energy,
-        best.v if leading is None else leading.v,
+        energy = float(np.ldexp(best.energy, 2 * exponent))
+    return best._replace(
+        s=np.ldexp(best.s, exponent),
+        gap=best.gap if gap or best.method != "lanczos" else np.nan,
+        passes=passes_before + best.passes,
+        energy=energy,
     )
 
 
@@ -117,14 +101,16 @@ def _undefined(u: NDArray[Any], channels: int, largest: float) -> Triplets:
     return Triplets(np.full(len(u), fill), v, fill, fill, 0, method, fill, v)
 
 
-def _best(x: NDArray[Any], u: NDArray[Any], found: Search | None, tol: float) -> _Best:
+def _best(x: NDArray[Any], u: NDArray[Any], found: Search | None, energy: float, tol: float) -> Triplets:
     """Fill `u` and return what the cheapest method that meets `tol` finds."""
     passes = 0 if found is None else found.passes
-    if found is not None and found.leading is not None:
-        size, gap, (direction, _), image, lost = found.leading
+    leading = None if found is None else found.leading
+    if leading is not None:
+        size, gap, (direction, _), image, lost = leading
         residual = max(float(np.linalg.norm(image / size - size * direction)) / size, lost)
         if residual <= tol:
-            return _Best(np.array([size]), direction[np.newaxis], gap, residual, passes, "lanczos")
+            v = direction[np.newaxis]
+            return Triplets(np.array([size]), v, gap, residual, passes, "lanczos", energy, leading.v)
     if x.shape[1] > len(x):  # else LAPACK costs less than a Gram matrix of this size
         for dtype in dict.fromkeys((x.dtype, np.dtype(np.float64))):
             passes += 1
@@ -135,9 +121,10 @@ def _best(x: NDArray[Any], u: NDArray[Any], found: Search | None, tol: float) ->
             s, v, residual, overlap = _complete(x, vectors, u, np.float64 if precise else x.dtype)
             if residual <= tol and overlap <= OVERLAP * tol:
                 known = s if len(s) > 1 else np.sqrt(np.maximum(values[:2], 0.0))
-                return _Best(s, v, _gap(known), residual, passes, "gram")
+                nearby = v if leading is None else leading.v
+                return Triplets(s, v, _gap(known), residual, passes, "gram", energy, nearby)
     s, v, gap, residual = _lapack(x, u)
-    return _Best(s, v, gap, residual, passes + 1, "svd")
+    return Triplets(s, v, gap, residual, passes + 1, "svd", energy, v if leading is None else leading.v)
 
 
 def _gap(values: NDArray[np.float64]) -> float:

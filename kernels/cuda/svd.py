@@ -70,10 +70,11 @@ def decompose(
             places = np.flatnonzero(method == name)
             for array in (*result, total) if places.size else ():
                 array[memory.to_device(places)] = fill
+    u, s, v = (xp.ascontiguousarray(array[:, :asked]) for array in (result.u, result.s, result.v))
     return TruncatedSVD(
-        u=result.u[:, :asked],
-        s=result.s[:, :asked],
-        v=result.v[:, :asked],
+        u=u,
+        s=s,
+        v=v,
         gap=_gap(result.s, min(channels, pixels)),
         residual=result.residual,
         passes=memory.to_device(made),

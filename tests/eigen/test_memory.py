@@ -1,9 +1,8 @@
 """The memory that training is said to need is what it needs, and too much is refused with what would fit."""
 
-import subprocess
-import sys
 from pathlib import Path
 
+import own_process
 import pytest
 import torch
 
@@ -35,8 +34,7 @@ print(peak() - before)
     not Path("/proc/self/status").exists(), reason="the peak is read from /proc, which Linux has"
 )
 def test_estimate_is_near_the_measured_peak():
-    found = subprocess.run([sys.executable, "-c", _MEASURE], capture_output=True, text=True, check=True)
-    measured = int(found.stdout)
+    (measured,) = own_process.printed(_MEASURE)
     estimate = training_memory(build_network("reduced", 4, (96, 96)), 24)
     assert 0.9 < estimate / measured < 1.8
 

@@ -1,11 +1,8 @@
 """What `truncated_svd` promises for any input: over spectra, scales, sizes, threads and many calls."""
 
-import os
-import subprocess
-import sys
-
 import numba
 import numpy as np
+import own_process
 import pytest
 import reference
 from spectra import CHANNELS, SPECTRA, measured, rectified, sine, with_spectrum
@@ -159,7 +156,6 @@ def test_the_same_bits_for_any_number_of_threads(dtype):
         numba.set_num_threads(threads)
 
 
-# The process holds nothing of other tests, whose memory could be freed meanwhile or taken for ours.
 GROWTH = """
 import contextlib
 import ctypes
@@ -187,13 +183,8 @@ print((held() - before) / (200 * maps.nbytes))
 
 def growth(call):
     """Return by how many maps a process grows in each of 200 calls."""
-    command = [sys.executable, "-c", GROWTH.format(call=call)]
-    path = os.pathsep.join(filter(None, sys.path))
-    run = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300
-    )
-    assert run.returncode == 0, run.stderr
-    return float(run.stdout)
+    (maps,) = own_process.printed(GROWTH.format(call=call))
+    return maps
 
 
 @pytest.mark.parametrize("rank", [1, 4])

@@ -18,7 +18,7 @@ def test_a_span_within_another_is_not_counted_twice():
             time.sleep(0.05)
         time.sleep(0.02)
     took = time.perf_counter() - start
-    assert sum(clock.seconds.values()) == pytest.approx(took, abs=5e-3)
+    assert 0.09 <= sum(clock.seconds.values()) <= took
     assert clock.seconds["inner"] >= 0.05
     assert 0.04 <= clock.seconds["outer"] < 0.05 + took - 0.09
     assert sum(clock.shares().values()) == pytest.approx(1)

@@ -225,6 +225,7 @@ def test_the_gap():
     for result in (asked, two):
         np.testing.assert_allclose(result["gap"], ratios, atol=TOL)
     assert asked["u"].shape == (len(maps), 1, PIXELS)
+    assert all(asked[name].flags.c_contiguous for name in "usv"), "the second vector is kept alive"
     assert_contract(maps, asked)
     assert np.isnan(decompose(maps)["gap"]).all()
     odd = np.zeros((3, CHANNELS, PIXELS), np.float32)
