@@ -6,8 +6,9 @@ from eigenfeatures.kernels.contrast import stretch_contrast
 from eigenfeatures.kernels.gradient import gradient, gradient_magnitude, standardized_gradient
 from eigenfeatures.kernels.gram import gram
 from eigenfeatures.kernels.operators import MASKS, OPERATORS, Mask, Operator
+from eigenfeatures.kernels.second_pass import StreamedSVD
 from eigenfeatures.kernels.statistics import SliceStatistics, slice_statistics
-from eigenfeatures.kernels.streaming import StreamedSVD, StreamingSVD
+from eigenfeatures.kernels.streaming import StreamingSVD
 from eigenfeatures.kernels.svd import TruncatedSVD, truncated_svd
 
 __all__ = [

@@ -1,15 +1,9 @@
 """Sums over responses that come in parts: pixels, means and the Gram matrix, joined without loss."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from eigenfeatures.kernels.cpu.gram import gram_matrix
-
-# Columns whose sums are taken at once, as float64 in a core's cache.
-_BLOCK = 4096
 
 # Powers of two up to which values are squared and summed as they are.
 _PLAIN = 200
@@ -23,7 +17,7 @@ class Moments(NamedTuple):
 
     `mean` (C) is each channel's, `gram` (C, C) is ``XᵀX``, of X less its means where it is
     centred, and `lost` (C, C) is what the rounding of sums took from it. `nonnegative` tells that
-    no value is below zero.
+    no value is below zero. All are NumPy's, wherever the pixels were.
     """
 
     pixels: int
@@ -46,16 +40,31 @@ class Moments(NamedTuple):
         )
 
 
-def block_moments(x: NDArray[Any], center: bool) -> Iterator[Moments]:
-    """Yield the moments of each block of columns of rows (C, n).
+def exponent_of(lowest: float, highest: float) -> int:
+    """Return the exponent of units in which values from `lowest` to `highest` can be squared and summed.
 
     Raises
     ------
     FloatingPointError
-        Where a value is NaN or infinite.
+        Where one of the two is NaN or infinite, and hence some value.
     """
-    for first in range(0, x.shape[1], _BLOCK):
-        yield _moments(x[:, first : first + _BLOCK], center)
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        raise FloatingPointError("a value is NaN or infinite")
+    largest = max(-lowest, highest)
+    exponent = int(np.frexp(largest)[1]) if largest > 0 else _LOWEST
+    return 0 if abs(exponent) <= _PLAIN else exponent
+
+
+def means(rows: Any, center: bool) -> Any:
+    """Return the means (C) of float64 rows (C, n) of NumPy or CuPy, and take them off `rows` where asked."""
+    if not center:
+        return rows.mean(axis=1)
+    # About the first pixel, so that a constant map gives zeros.
+    first = rows[:, :1].copy()
+    rows -= first
+    offset = rows.mean(axis=1, keepdims=True)
+    rows -= offset
+    return (first + offset)[:, 0]
 
 
 def joined(one: Moments | None, other: Moments, center: bool) -> Moments:
@@ -85,32 +94,6 @@ def joined(one: Moments | None, other: Moments, center: bool) -> Moments:
         lost=lost,
         nonnegative=one.nonnegative and other.nonnegative,
     )
-
-
-def _moments(x: NDArray[Any], center: bool) -> Moments:
-    """Return the moments of rows (C, n)."""
-    with np.errstate(invalid="ignore"):
-        lowest, highest = float(x.min()), float(x.max())
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
-        raise FloatingPointError("a value is NaN or infinite")
-    block = x.astype(np.float64)
-    largest = max(-lowest, highest)
-    exponent = int(np.frexp(largest)[1]) if largest > 0 else _LOWEST
-    if abs(exponent) <= _PLAIN:
-        exponent = 0
-    else:
-        np.ldexp(block, -exponent, out=block)
-    if center:
-        # About the first pixel, so that a constant map gives zeros.
-        first = block[:, :1].copy()
-        block -= first
-        offset = block.mean(axis=1, keepdims=True)
-        block -= offset
-        mean = (first + offset)[:, 0]
-    else:
-        mean = block.mean(axis=1)
-    gram = gram_matrix(block, np.float64)
-    return Moments(block.shape[1], exponent, mean, gram, np.zeros_like(gram), lowest >= 0)
 
 
 def _two_sum(

@@ -1,48 +1,16 @@
 """Truncated SVD of responses that are never held whole: two passes over parts of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eigenfeatures.kernels.arrays import read_only, whole_number, working_dtype
+from eigenfeatures.kernels import host_parts
+from eigenfeatures.kernels.arrays import whole_number, working_dtype
 from eigenfeatures.kernels.call import Call
-from eigenfeatures.kernels.cpu import passes as loops
-from eigenfeatures.kernels.cpu.eigen import eigenvectors
-from eigenfeatures.kernels.moments import Moments, block_moments, joined
-
-# Against the largest singular value: below it, the rounding of the Gram matrix would
-# turn left vectors towards each other by more than 10⁻⁴.
-_NOISE = 5e-6
-
-# Powers of two of s_1 up to which products of a precision are made of the responses as they are.
-_PLAIN = MappingProxyType({np.dtype(np.float32): 30, np.dtype(np.float64): 200})
-
-
-@dataclass(frozen=True)
-class StreamedSVD:
-    """The largest singular triplets of all responses of a stream, but for the left vectors.
-
-    Attributes
-    ----------
-    s
-        Singular values ``(rank,)``, descending; float64.
-    v
-        Right singular vectors ``(rank, C)``, the weights of the channels; float64.
-    energy
-        ``‖X‖²_F``: ``s[0]**2 / energy`` is the first triplet's share. Infinite where the squares
-        exceed float64.
-    pixels
-        Rows of X: the pixels of all tiles or slices together.
-    """
-
-    s: NDArray[np.float64]
-    v: NDArray[np.float64]
-    energy: float
-    pixels: int
+from eigenfeatures.kernels.moments import Moments, joined
+from eigenfeatures.kernels.second_pass import SecondPass, StreamedSVD, begun
 
 
 class StreamingSVD:
@@ -50,11 +18,14 @@ class StreamingSVD:
 
     X is n × C with the response maps as columns (paper, eq. 14), and its n pixels are all that were
     added: tiles of one slice that is too large to hold, or the slices of a data set side by side.
-    It takes two passes, on the CPU; arrays of a GPU, of CuPy or torch, are refused with a TypeError:
+    It takes two passes:
 
     1. `add` every part, in any order, and `finish`: singular values and right vectors.
     2. `left` of every part again: its piece of the left vectors, whose norm is 1 over the whole.
        Then `residual` tells how exact they are, measured.
+
+    Arrays of a GPU, of CuPy or torch, are worked on there, on their library's current stream, and only sums
+    of the size C × C come to the host; parts of one stream may lie in different places. Not yet run on a GPU.
 
     Several workers can share a pass, each with an object of its own; `merge` joins them. An object can be
     pickled at any time, and is for one thread at a time.
@@ -90,7 +61,8 @@ class StreamingSVD:
     -----
     The first pass takes about C² n multiplications and additions in float64; the second
     takes 2 C n for each triplet, half of them for the residual. Held are three C × C matrices, and at
-    work 4,096 pixels in float64. A part that isn't contiguous or of another type than 8-bit and 16-bit
+    work 4,096 pixels in float64; on a GPU 128 MB of them, or 1,024 pixels, and up to four times as much of
+    what is made of them. A part that isn't contiguous or of another type than 8-bit and 16-bit
     unsigned integers, float32 and float64 is copied. In the second pass so is each slice that is of
     integers, or to be centred. Sums over blocks of pixels are compensated (Ogita, Rump, Oishi), so that
     their error doesn't grow with the stream.
@@ -128,7 +100,7 @@ class StreamingSVD:
             raise ValueError(f"rank {rank} is out of range; give 1 or more")
         self._center = center
         self._moments: Moments | None = None
-        self._second: _SecondPass | None = None
+        self._second: SecondPass | None = None
 
     def add(self, responses: ArrayLike) -> None:
         """Take a part into the first pass.
@@ -142,24 +114,26 @@ class StreamingSVD:
         Raises
         ------
         TypeError
-            Where the elements are not real numbers, or lie on a GPU.
+            Where the elements are not real numbers.
         ValueError
             Where there are fewer than three axes, no pixels, other channels than before or fewer
             than the rank; where a value is NaN or infinite, with its place; and after `finish`.
             Nothing of the part was added then, and the stream can go on without it.
         """
-        given = _on_the_host(responses).input("responses", trailing=3)
-        if self._second is not None:
-            raise ValueError("the first pass is finished; add to a new StreamingSVD")
-        self._check_channels(given.shape[-3])
-        moments = self._moments
-        try:
-            for x in _rows(given):
-                for block in block_moments(x, self._center):
-                    moments = joined(moments, block, self._center)
-        except FloatingPointError:
-            raise ValueError(f"responses hold {_unusable(given)}; nothing of them was added") from None
-        self._moments = moments
+        with Call("auto", responses=responses) as call:
+            given = call.input("responses", trailing=3)
+            if self._second is not None:
+                raise ValueError("the first pass is finished; add to a new StreamingSVD")
+            self._check_channels(given.shape[-3])
+            loops, moments = _loops(call), self._moments
+            try:
+                for x in _rows(given):
+                    for block in loops.block_moments(x, self._center):
+                        moments = joined(moments, block, self._center)
+            except FloatingPointError:
+                bad = _unusable(given, call.xp)
+                raise ValueError(f"responses hold {bad}; nothing of them was added") from None
+            self._moments = moments
 
     def merge(self, other: "StreamingSVD") -> None:
         """Take in what another worker's object has gathered in the same pass.
@@ -180,7 +154,8 @@ class StreamingSVD:
         if self._second is not None and other._second is not None:
             if not np.array_equal(self._second.svd.v, other._second.svd.v):
                 raise ValueError("the two streams were finished apart; merge, finish, then copy")
-            self._second = self._second.plus(other._second)
+            _, _, pixels, squares, across = other._second
+            self._second = self._second.counting(pixels, squares, across)
         elif other._moments is not None:
             self._check_channels(len(other._moments.mean))
             self._moments = joined(self._moments, other._moments, self._center)
@@ -207,29 +182,32 @@ class StreamingSVD:
 
         Returns
         -------
-        numpy.ndarray
-            ``(..., rank, h, w)``, float64 for float64 responses and else float32. The squares of
-            ``[..., i, :, :]`` sum to 1 over all parts.
+        array
+            ``(..., rank, h, w)`` of the responses' library and device, float64 for float64 responses and
+            else float32. The squares of ``[..., i, :, :]`` sum to 1 over all parts.
 
         Raises
         ------
         TypeError
-            Where the elements are not real numbers, or lie on a GPU.
+            Where the elements are not real numbers.
         ValueError
             Where nothing was added; where there are fewer than three axes, no pixels or other
             channels; where a value is NaN or infinite, with its place. The part doesn't count then.
         """
-        call = _on_the_host(responses)
-        given = call.input("responses", trailing=3)
-        second = self._finished()
-        self._check_channels(given.shape[-3])
-        u = np.empty((*given.shape[:-3], self._rank, *given.shape[-2:]), working_dtype(given))
-        for x, part in zip(_rows(given), _rows(u), strict=True):
-            second = second.after(x, part)
-        if not np.isfinite(second.across).all():
-            raise ValueError(f"responses hold {_unusable(given)}; nothing of them was counted")
-        self._second = second
-        return call.result(u)
+        with Call("auto", responses=responses) as call:
+            given = call.input("responses", trailing=3)
+            second = self._finished()
+            self._check_channels(given.shape[-3])
+            loops = _loops(call)
+            u = call.output((*given.shape[:-3], self._rank, *given.shape[-2:]), working_dtype(given))
+            for x, part in zip(_rows(given), _rows(u), strict=True):
+                measured = loops.left_vectors(x, second.mean, second.svd, part)
+                second = second.counting(x.shape[1], *measured)
+            if not np.isfinite(second.across).all():
+                bad = _unusable(given, call.xp)
+                raise ValueError(f"responses hold {bad}; nothing of them was counted")
+            self._second = second
+            return call.result(u)
 
     @property
     def residual(self) -> float:
@@ -248,13 +226,11 @@ class StreamingSVD:
             raise ValueError(f"the second pass went over {seen} pixels of the {added} that were added")
         return self._second.residual()
 
-    def _finished(self) -> "_SecondPass":
+    def _finished(self) -> SecondPass:
         if self._second is None:
             if self._moments is None:
                 raise ValueError("nothing was added yet, so there is nothing to decompose")
-            svd = _decompose(self._moments, self._rank, self._center)
-            mean = np.ldexp(self._moments.mean, self._moments.exponent) if self._center else None
-            self._second = _SecondPass(svd, mean, 0, np.zeros((self._rank, 2)), np.zeros(svd.v.shape))
+            self._second = begun(self._moments, self._rank, self._center)
         return self._second
 
     def _check_channels(self, channels: int) -> None:
@@ -266,80 +242,9 @@ class StreamingSVD:
             raise ValueError(f"rank {self._rank} is out of range; give 1 to {channels}, the channels")
 
 
-class _SecondPass(NamedTuple):
-    """The decomposition, and what the left vectors given so far tell about it."""
-
-    svd: StreamedSVD
-    mean: NDArray[np.float64] | None  # to be subtracted, (C,)
-    pixels: int
-    squares: NDArray[np.float64]  # of X v_i / s_i as rounded, and of what rounding took from it; (rank, 2)
-    across: NDArray[np.float64]  # Xᵀ u_i / s_1, (rank, C)
-
-    def after(self, x: NDArray[Any], u: NDArray[Any]) -> "_SecondPass":
-        """Fill `u` (rank, n) for rows `x` (C, n) and return this with theirs added."""
-        s = self.svd.s
-        exponent = int(np.frexp(s[0])[1])
-        if abs(exponent) <= _PLAIN[u.dtype]:
-            exponent = 0
-        scale = np.ldexp(np.where(s > 0, s, s[0] if s[0] > 0 else 1.0), -exponent)[:, np.newaxis]
-        tiles = loops.tile_count(x.shape[1])
-        squares = np.empty((tiles, *self.squares.shape))
-        products = np.empty((tiles, *self.across.shape))
-        loops.left_vectors(
-            _prepared(x, self.mean, u.dtype, exponent), self.svd.v / scale, u, squares, products
-        )
-        # Of a triplet that counts as zero only ‖X v_i‖ / s_1 is needed.
-        u[s == 0] = 0
-        return self._replace(
-            pixels=self.pixels + x.shape[1],
-            squares=self.squares + squares.sum(axis=0),
-            across=self.across + products.sum(axis=0) / scale[0],
-        )
-
-    def plus(self, other: "_SecondPass") -> "_SecondPass":
-        """Return this with what another worker has measured."""
-        return self._replace(
-            pixels=self.pixels + other.pixels,
-            squares=self.squares + other.squares,
-            across=self.across + other.across,
-        )
-
-    def residual(self) -> float:
-        """Return the largest residual of all triplets, against s_1."""
-        s, v = self.svd.s, self.svd.v
-        if s[0] == 0:
-            return 0.0
-        relative = s / s[0]
-        size, lost = np.sqrt(self.squares).T
-        across = np.linalg.norm(self.across - relative[:, np.newaxis] * v, axis=1)
-        return float(np.where(s > 0, np.maximum(across, relative * lost), size).max())
-
-
-def _decompose(moments: Moments, rank: int, center: bool) -> StreamedSVD:
-    """Return the largest triplets from the eigenvectors of the Gram matrix."""
-    gram = moments.gram + moments.lost
-    values, vectors = eigenvectors(gram, rank)
-    s = np.sqrt(np.maximum(values[:rank], 0))
-    s[s <= _NOISE * s[0]] = 0
-    v = vectors * (s[0] > 0)
-    direction = (v * np.abs(v)).sum(axis=1)
-    if moments.nonnegative and not center:
-        direction[0] = v[0] @ moments.mean  # that of Σ u_1
-    with np.errstate(over="ignore"):
-        energy = float(np.ldexp(gram.trace(), 2 * moments.exponent))
-    return StreamedSVD(
-        s=np.ldexp(s, moments.exponent),
-        v=np.where(direction < 0, -1.0, 1.0)[:, np.newaxis] * v,
-        energy=energy,
-        pixels=moments.pixels,
-    )
-
-
-def _on_the_host(responses: ArrayLike) -> Call:
-    call = Call("auto", responses=responses)
-    if call.on_gpu:
-        raise TypeError("responses are on a GPU, and StreamingSVD computes on the CPU; move them to the host")
-    return call
+def _loops(call: Call) -> Any:
+    """Return the module for parts that lie where the call computes."""
+    return call.loops("streaming") if call.on_gpu else host_parts
 
 
 def _rows(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -348,21 +253,10 @@ def _rows(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
         yield array[place].reshape(array.shape[-3], -1)
 
 
-def _prepared(
-    x: NDArray[Any], mean: NDArray[np.float64] | None, dtype: np.dtype[Any], exponent: int
-) -> NDArray[Any]:
-    """Return rows as the loops take them, centred and in units of ``2**exponent``."""
-    if mean is not None:
-        centred = np.empty(x.shape, dtype)
-        np.subtract(x, mean[:, np.newaxis], out=centred, dtype=np.float64, casting="same_kind")
-        x = centred
-    x = x.astype(dtype, copy=False)
-    return read_only(np.ldexp(x, -exponent) if exponent else x)
-
-
-def _unusable(responses: NDArray[Any]) -> str:
+def _unusable(responses: NDArray[Any], xp: Any) -> str:
     """Say what makes the sums over responses NaN or infinite."""
-    places = np.argwhere(~np.isfinite(responses))
-    if not len(places):
+    bad = ~xp.isfinite(responses)
+    if not bad.any():
         return "values far beyond those of the first pass"
-    return f"{responses[tuple(places[0])]} at {places[0].tolist()}"
+    place = tuple(int(k) for k in np.unravel_index(int(bad.argmax()), bad.shape))
+    return f"{float(responses[place])} at {list(place)}"

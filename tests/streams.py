@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spectra import HEIGHT, WIDTH
 
-from eigenfeatures.kernels.streaming import StreamedSVD, StreamingSVD
+from eigenfeatures.kernels import StreamedSVD, StreamingSVD
 
 # Cuts of maps (C, h, w) into parts, by rows and columns.
 TILINGS = {

@@ -66,7 +66,8 @@ class WholeSlice:
         dict
             As from an engine, for one slice: ``alpha_index``, ``alpha_maximum``, ``alpha_mean``,
             ``eigenfeatures`` ``(1, rank, h, w)``, ``singular_values``, ``gap``, ``residual``. Where
-            the network overflows, all numbers are NaN. The Gram matrix is made on the CPU in float64.
+            the network overflows, all numbers are NaN. The Gram matrix is made in float64, on the device of
+            the maps, which stay there (not yet run on a GPU).
         """
         svd, peaks = _Decomposition(self._request.rank), _Peaks()
         takers: dict[TiledResponses, list[Callable[[Tensor], None]]] = {self._maps: [], self._pooled: []}
@@ -94,7 +95,7 @@ class _Decomposition:
     def add(self, maps: Tensor) -> None:
         self._finite = self._finite and bool(torch.isfinite(maps).all())
         if self._finite:
-            self._stream.add(maps.cpu().numpy())
+            self._stream.add(maps)
 
     def arrays(self, tiles: TiledResponses, image: Tensor) -> Arrays:
         """Evaluate the tiles again, for the left vectors."""
@@ -103,7 +104,8 @@ class _Decomposition:
         if self._finite:
             s = self._stream.finish().s
             for place, maps in tiles(image):
-                u[(0, slice(None), *place)] = self._stream.left(maps.cpu().numpy())[: self._rank]
+                left: Any = self._stream.left(maps)
+                u[(0, slice(None), *place)] = left[: self._rank].cpu().numpy()
             residual = self._stream.residual
         return {
             "eigenfeatures": u,

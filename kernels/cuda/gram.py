@@ -12,7 +12,7 @@ from eigenfeatures.kernels.cuda.memory import Array
 _COPIES = 1 << 30
 
 # Pixels whose products are added in their own precision, before the sums are added in float64.
-_ADDED = 1024
+ADDED = 1024
 
 # Sums of squares that float32 holds without overflow or a loss to underflow.
 _LEAST, _MOST = 2.0**-64, 2.0**64
@@ -55,8 +55,8 @@ def cross_products(x: Array, u: Array) -> Array:
     count, channels, pixels = x.shape
     total = xp.zeros((count, u.shape[1], channels))
     part = xp.empty(total.shape, x.dtype)
-    for first in range(0, pixels, _ADDED):
-        _multiply(x, u, slice(first, min(first + _ADDED, pixels)), part)
+    for first in range(0, pixels, ADDED):
+        _multiply(x, u, slice(first, min(first + ADDED, pixels)), part)
         total += part
     return total
 
