@@ -1,12 +1,12 @@
-"""How near a file of less precision comes to the float32 file it was made from, on raw slices."""
+"""How near a model of less precision comes to the float32 one it was made from, on raw slices."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
@@ -18,10 +18,13 @@ COSINE = 0.999
 
 Arrays = dict[str, NDArray[Any]]
 
+# From raw slices to arrays by name.
+Model = Callable[[NDArray[Any]], Arrays]
+
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What two files have in common over the slices compared.
+    """What two models have in common over the slices compared.
 
     Attributes
     ----------
@@ -29,9 +32,9 @@ class Accuracy:
         How many were compared.
     undetermined : int
         Of these, how many have a first singular vector that is ill-determined (σ₂/σ₁ above 0.99, as far as
-        the file gives ``gap``); their vectors are not compared.
+        the model gives ``gap``); their vectors are not compared.
     measures : dict
-        As far as the file's outputs tell:
+        As far as the outputs tell:
 
         - ``class_agreement``: the share of slices of the same class; at least `AGREEMENT` is asked.
         - ``largest_difference_of_probabilities``.
@@ -74,16 +77,18 @@ def check_measurable(request: Request) -> None:
 
 def compare_files(reference: Path, other: Path, blocks: Iterable[NDArray[Any]]) -> Accuracy:
     """Run both files on blocks of raw slices ``(k, H, W)``, on the CPU, and compare their arrays."""
-    sessions = [_session(reference), _session(other)]
-    names = [output.name for output in sessions[0].get_outputs()]
+    expected = _session(reference)
+    names = [output.name for output in expected.get_outputs()]
+    return compare(partial(_run, expected, names), partial(_run, _session(other), names), blocks)
+
+
+def compare(reference: Model, other: Model, blocks: Iterable[NDArray[Any]]) -> Accuracy:
+    """Run two models on blocks of raw slices ``(k, H, W)``, and compare their arrays."""
     parts: dict[str, list[NDArray[Any]]] = {}
     count = 0
     for block in blocks:
-        expected, found = (
-            dict(zip(names, session.run(names, {"slices": block}), strict=True)) for session in sessions
-        )
         count += len(block)
-        for name, values in _by_slice(expected, found).items():
+        for name, values in _by_slice(reference(block), other(block)).items():
             parts.setdefault(name, []).append(values)
     by_slice = {name: np.concatenate(values) for name, values in parts.items()}
     undetermined = by_slice.pop("undetermined", np.zeros(count, bool))
@@ -96,9 +101,15 @@ def compare_files(reference: Path, other: Path, blocks: Iterable[NDArray[Any]]) 
 
 
 def _session(path: Path) -> Any:
+    import onnxruntime  # which engines of torch are compared without
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, names: list[str], slices: NDArray[Any]) -> Arrays:
+    return dict(zip(names, session.run(names, {"slices": slices}), strict=True))
 
 
 def _by_slice(expected: Arrays, found: Arrays) -> Arrays:

@@ -202,7 +202,11 @@ def infer(
         int | None, typer.Option(help="Threads that the model computes with; on a cluster, in each worker.")
     ] = None,
     tf32: Annotated[
-        bool, typer.Option("--tf32", help="Let a GPU's convolutions round factors to 10 bits: faster.")
+        bool,
+        typer.Option(
+            "--tf32",
+            help="Let a GPU's convolutions round factors to 10 bits: faster; says what that changes.",
+        ),
     ] = False,
     format: Annotated[str, typer.Option(help="Of volumes of maps: zarr or tiff.")] = "zarr",
     resume: RESUME = False,

@@ -30,5 +30,6 @@ def classify(
     engine: Engine, samples: SampleSet, indices: NDArray[np.int64], batch: int
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the class probabilities of slices, `batch` slices at a time."""
-    for start in range(0, len(indices), batch):
-        yield engine(samples.read(indices[start : start + batch]))["probabilities"]
+    parts = (samples.read(indices[start : start + batch]) for start in range(0, len(indices), batch))
+    for found in engine.run(parts):
+        yield found["probabilities"]

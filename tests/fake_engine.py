@@ -9,7 +9,7 @@ import numpy as np
 
 from eigenfeatures.eigen.progress import silent
 from eigenfeatures.export.batch import opening, to_folder
-from eigenfeatures.export.batch.engine import DeviceMemoryError
+from eigenfeatures.export.batch.engine import DeviceMemoryError, Engine
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.talk import Talk
@@ -29,7 +29,7 @@ FACTS = ModelFacts(
 )
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Classes by the mean grey value, and every second pixel as the one response map."""
 
     name, reason = "fake-cpu", "a test"

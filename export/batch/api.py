@@ -79,9 +79,9 @@ def infer(
         Axis, step, region, voxel size and overlap of windows; by default whole slices, all of them. An open
         stack has its axis already.
     library
-        Whose arrays the outputs are: ``numpy``, ``torch`` or, on a GPU, ``cupy``. What the engine ``torch``
-        computed on a GPU is not downloaded for the latter two, so that a few blocks are in its
-        memory at once; of slices larger than the model's it is. Not yet run on a GPU.
+        Whose arrays the outputs are: ``numpy``, ``torch`` or, on a GPU, ``cupy``. What was computed on a GPU
+        is not downloaded for the latter two, so that a few blocks are in its memory at once; of slices
+        larger than the model's it is. Not yet run on a GPU.
 
     Returns
     -------

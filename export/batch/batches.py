@@ -41,17 +41,16 @@ class Batches:
         results: dict[str, Any] = {}
         first = 0
         while first < len(slices):
-            batch = slices[first : first + self.size]
+            batches = (slices[k : k + self.size] for k in range(first, len(slices), self.size))
             try:
-                found = self._engine(batch)
+                for found in self._engine.run(batches):
+                    for name, array in found.items():
+                        if first == 0:
+                            results[name] = _room(array, len(slices))
+                        results[name][first : first + len(array)] = array
+                    first += len(array)
             except DeviceMemoryError as error:
                 self._halve(error)
-                continue
-            for name, array in found.items():
-                if first == 0:
-                    results[name] = _room(array, len(slices))
-                results[name][first : first + len(batch)] = array
-            first += len(batch)
         return results
 
     def _halve(self, error: DeviceMemoryError) -> None:
@@ -67,4 +66,5 @@ class Batches:
 def _room(array: Any, count: int) -> Any:
     """Return an array like one of a batch, of its library and on its device, for so many slices."""
     shape = (count, *array.shape[1:])
-    return np.empty(shape, array.dtype) if isinstance(array, np.ndarray) else array.new_empty(shape)
+    # NumPy's function is CuPy's, too, where the array is.
+    return array.new_empty(shape) if hasattr(array, "new_empty") else np.empty_like(array, shape=shape)

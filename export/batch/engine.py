@@ -1,6 +1,6 @@
 """What runs a model on a few slices: one interface, whatever library and device is behind it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,6 +60,13 @@ class Engine(Protocol):
         """
         ...
 
+    def run(self, batches: Iterable[NDArray[Any]]) -> Iterator[dict[str, Any]]:
+        """Run one batch after the other, none of which is longer than the first.
+
+        An engine on a GPU copies batches beside its work on others.
+        """
+        return map(self, batches)
+
     def close(self) -> None:
         """Give back the model's memory."""
         ...
@@ -99,7 +106,8 @@ def open_engine(
         That compute on the CPU; None for what ONNX Runtime or torch takes by itself. For torch it is
         a setting of the whole process.
     keep
-        Leave what torch computes where it is, as its tensors. ONNX Runtime's results are on the host.
+        Leave on a GPU what is computed there, as tensors of torch or arrays of CuPy. What torch computes on
+        the CPU are its tensors, too.
 
     Raises
     ------
@@ -153,7 +161,7 @@ def _openers(
         from eigenfeatures.export.batch.ort_engine import OrtEngine
 
         file = model / MODEL_FILE if model.is_dir() else model
-        return OrtEngine(file, outputs, device, clock, tf32=tf32, threads=threads)
+        return OrtEngine(file, outputs, device, clock, tf32=tf32, threads=threads, keep=keep)
 
     def torch(device: str) -> Engine:
         from eigenfeatures.export.batch.torch_engine import TorchEngine

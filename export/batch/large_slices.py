@@ -32,7 +32,7 @@ Arrays = dict[str, NDArray[Any]]
 Size = tuple[int, int]
 
 
-class LargeSlices:
+class LargeSlices(Engine):
     """An `Engine` for slices larger than a model's window.
 
     ``probabilities`` are those of `Windows`, averaged over the slice, and their maps are given with

@@ -2,13 +2,18 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from eigenfeatures.export.accuracy import compare
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
 from eigenfeatures.export.batch.fitting import fit_engine
 from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.source import Source, close_sources, open_sources
+
+# Stacks that TF32 is tried on, by one slice of each.
+_COMPARED = 8
 
 
 @contextmanager
@@ -40,7 +45,22 @@ def open_work(
     InputError
         When the model or a stack can't be used.
     """
-    engine = open_engine(
+    engine = _opened(model, options, clock)
+    say(f"running on '{engine.name}' ({engine.reason})")
+    sources: list[Source] = []
+    try:
+        sources = open_sources(stacks, options.reading, engine.facts)
+        engine = _fitted(engine, model, options, sources, clock, say)
+        if options.tf32:
+            say(_tf32_accuracy(engine, model, options, sources))
+        yield engine, sources
+    finally:
+        close_sources(sources)
+        engine.close()
+
+
+def _opened(model: Path, options: Options, clock: Clock) -> Engine:
+    return open_engine(
         model,
         options.outputs,
         options.engine,
@@ -49,22 +69,37 @@ def open_work(
         tf32=options.tf32,
         threads=options.threads,
     )
-    say(f"running on '{engine.name}' ({engine.reason})")
-    sources: list[Source] = []
+
+
+def _fitted(
+    engine: Engine,
+    model: Path,
+    options: Options,
+    sources: Sequence[Source],
+    clock: Clock,
+    say: Callable[[str], None],
+) -> Engine:
+    return fit_engine(
+        engine,
+        model,
+        options.outputs,
+        sources,
+        clock,
+        say,
+        overlap=options.reading.overlap,
+        tf32=options.tf32,
+        threads=options.threads,
+    )
+
+
+def _tf32_accuracy(engine: Engine, model: Path, options: Options, sources: Sequence[Source]) -> str:
+    """Say what TF32 changes in the results of a few slices, of all stacks alike."""
+    exact = replace(options, tf32=False)
+    reference = _fitted(_opened(model, exact, Clock()), model, exact, sources, Clock(), lambda _: None)
     try:
-        sources = open_sources(stacks, options.reading, engine.facts)
-        engine = fit_engine(
-            engine,
-            model,
-            options.outputs,
-            sources,
-            clock,
-            say,
-            overlap=options.reading.overlap,
-            tf32=options.tf32,
-            threads=options.threads,
-        )
-        yield engine, sources
+        chosen = sources[:: max(1, len(sources) // _COMPARED)][:_COMPARED]
+        found = compare(reference, engine, (source.read(len(source.indices) // 2, 1) for source in chosen))
     finally:
-        close_sources(sources)
-        engine.close()
+        reference.close()
+    measures = ", ".join(f"{name} {value:.6f}" for name, value in found.measures.items())
+    return f"TF32 against float32, by {found.slices} slices: {measures}"

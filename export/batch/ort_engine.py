@@ -1,10 +1,11 @@
 """The exported graph in ONNX Runtime, on the CPU or, not yet run on a GPU, through CUDA."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -13,13 +14,17 @@ from numpy.typing import NDArray
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import sha256
 from eigenfeatures.eigen.preprocessing import operator_named
+from eigenfeatures.export.batch.bound_batch import BoundBatch, Memory
 from eigenfeatures.export.batch.clock import Clock
-from eigenfeatures.export.batch.engine import DeviceMemoryError, NoDeviceError
+from eigenfeatures.export.batch.engine import DeviceMemoryError, Engine, NoDeviceError
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.of_maps import alpha_of, kernel_threads, triplets_of
 from eigenfeatures.export.graph_edits import with_outputs
 from eigenfeatures.export.metadata import load_graph, metadata_of
 from eigenfeatures.export.outputs import ALPHA, DECOMPOSITION, RESPONSE_MAPS, is_array
+
+if TYPE_CHECKING:
+    from eigenfeatures.export.batch.cuda_memory import CudaMemory
 
 _DTYPES = {"tensor(uint8)": "u1", "tensor(uint16)": "u2", "tensor(int16)": "i2", "tensor(float)": "f4"}
 
@@ -27,11 +32,13 @@ _DTYPES = {"tensor(uint8)": "u1", "tensor(uint16)": "u2", "tensor(int16)": "i2",
 _OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
 
 
-class OrtEngine:
+class OrtEngine(Engine):
     """An exported model in ONNX Runtime; see `eigenfeatures.export.batch.engine.Engine`.
 
     On the CPU the graph ends at the response maps, and the kernels decompose them: in less time, and with the
     same results to the accuracy that both promise. Files that don't name these maps are run as they are.
+    On a GPU the whole graph is recorded once and launched as one (a CUDA graph), and batches are copied on a
+    stream of their own.
 
     Parameters
     ----------
@@ -47,6 +54,8 @@ class OrtEngine:
         Let CUDA's convolutions and products round their factors to 10 bits.
     threads
         Of the CPU; None for a thread a core.
+    keep
+        Give arrays of CuPy on the GPU in place of the host's.
 
     Raises
     ------
@@ -63,6 +72,7 @@ class OrtEngine:
         *,
         tf32: bool = False,
         threads: int | None = None,
+        keep: bool = False,
     ) -> None:
         if device == "cuda":
             _check_cuda()
@@ -77,19 +87,26 @@ class OrtEngine:
         whole = {*self._asked} == {output.name for output in graph.graph.output}
         model = file if whole else with_outputs(graph, self._asked).SerializeToString()
         self.name, self.reason = f"ort-{device}", ""
-        self._clock, self._device, self._threads = clock, device, threads
-        # All batches have one shape, so that the search for the fastest convolution is made once.
-        cuda = {"cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": int(tf32)}
+        self._clock, self._threads, self._keep = clock, threads, keep
+        self._memory = _cuda_memory() if device == "cuda" else None
         # Threads that wait for more work from ONNX Runtime would take the kernels' cores.
-        self._session = _session(file, model, device, cuda, threads, spinning=not self._of_maps)
+        cuda = None if self._memory is None else _cuda_options(self._memory, graph, tf32)
+        self._session = _session(file, model, cuda, threads, spinning=not self._of_maps)
         self._bound: BoundBatch | None = None
+        self._recordings = count()
         facts = _facts(file, metadata, self._session.get_inputs()[0])
         self.facts = replace(facts, seed=0) if self._of_maps else facts
 
-    def __call__(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def __call__(self, slices: NDArray[Any]) -> dict[str, Any]:
         """Run the graph on raw slices ``(batch, H, W)`` of its dtype."""
+        (found,) = self.run([slices])
+        return found
+
+    def run(self, batches: Iterable[NDArray[Any]]) -> Iterator[dict[str, Any]]:
+        """Run batches; on a GPU their copies go on beside the work."""
         try:
-            return self._on_cpu(slices) if self._device == "cpu" else self._on_gpu(slices)
+            memory = self._memory
+            yield from map(self._on_cpu, batches) if memory is None else self._on_gpu(batches, memory)
         except MemoryError as error:
             raise DeviceMemoryError(str(error)) from error
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
@@ -125,77 +142,52 @@ class OrtEngine:
             file = self.facts.file
             raise InputError(f"{file} can't be decomposed: {error}; export the model again") from error
 
-    def _on_gpu(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        if self._bound is None or not self._bound.takes(slices):
-            self._bound = None  # its buffers first, then the new ones
-            self._bound = BoundBatch(self._session, self._asked, slices, self._device)
-        return self._bound.run(slices, self._clock)
+    def _on_gpu(self, batches: Iterable[NDArray[Any]], memory: Memory) -> Iterator[dict[str, Any]]:
+        """Run batches of which none is longer than the first."""
+        following = iter(batches)
+        for first in following:
+            if self._bound is None or not self._bound.takes(first):
+                self._bound = None  # its buffers first, then the new ones
+                self._bound = BoundBatch(
+                    self._session, self._asked, first.shape, first.dtype, memory, next(self._recordings)
+                )
+            yield from self._bound.run(chain([first], following), self._clock, keep=self._keep)
 
 
-class BoundBatch:
-    """Buffers on a device for batches of one shape: nothing is allocated from batch to batch.
+def _cuda_memory() -> "CudaMemory":
+    """Return the memory of the GPU that CuPy computes on."""
+    try:
+        from eigenfeatures.export.batch.cuda_memory import CudaMemory
 
-    A shorter batch, the last one, is filled up with zeros, so that the shapes stay.
-    Not yet run on a GPU; tested on the CPU's memory.
+        return CudaMemory()
+    except ImportError as error:
+        raise NoDeviceError(f"CuPy is missing ({error}), which eigenfeatures[gpu] installs") from error
+    except RuntimeError as error:  # the base of the driver's errors in CuPy
+        raise NoDeviceError(f"CuPy finds no GPU ({error})") from error
 
-    Parameters
-    ----------
-    session
-        Of ONNX Runtime.
-    outputs
-        Their names.
-    slices
-        A batch of the largest length.
-    device
-        ``cuda`` or ``cpu``.
-    """
 
-    def __init__(self, session: Any, outputs: tuple[str, ...], slices: NDArray[Any], device: str) -> None:
-        self._session, self._outputs = session, outputs
-        self._host = np.zeros_like(slices)
-        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(self._host, device, 0)
-        self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input(session.get_inputs()[0].name, self._input)
-        for name in outputs:
-            self._binding.bind_output(name, device)
-        # The first run finds the outputs' shapes; its buffers are kept for all others.
-        session.run_with_iobinding(self._binding)
-        self._results = self._binding.get_outputs()
-        for name, value in zip(outputs, self._results, strict=True):
-            self._binding.bind_ortvalue_output(name, value)
-
-    def takes(self, slices: NDArray[Any]) -> bool:
-        """Tell whether a batch fits into the buffers."""
-        return len(slices) <= len(self._host) and slices.shape[1:] == self._host.shape[1:]
-
-    def run(self, slices: NDArray[Any], clock: Clock) -> dict[str, NDArray[Any]]:
-        """Upload, run and download."""
-        with clock.span("upload"):
-            self._host[: len(slices)] = slices
-            self._host[len(slices) :] = 0
-            self._input.update_inplace(self._host)
-            self._binding.synchronize_inputs()
-        with clock.span("network and SVD"):
-            self._session.run_with_iobinding(self._binding)
-            self._binding.synchronize_outputs()
-        with clock.span("download"):
-            # A copy even where the buffer is the host's, since the next batch overwrites it.
-            return {
-                name: np.array(value.numpy()[: len(slices)])
-                for name, value in zip(self._outputs, self._results, strict=True)
-            }
+def _cuda_options(memory: "CudaMemory", graph: Any, tf32: bool) -> dict[str, str]:
+    # Graphs for any size have nodes that compute shapes, on the CPU, which CUDA can't record.
+    _, *sides = graph.graph.input[0].type.tensor_type.shape.dim
+    return {
+        # All batches have one shape, so that the search for the fastest convolution is made once.
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "use_tf32": str(int(tf32)),
+        "enable_cuda_graph": str(int(all(side.HasField("dim_value") for side in sides))),
+        "user_compute_stream": str(memory.stream),
+    }
 
 
 def _session(
-    file: Path, model: Path | bytes, device: str, cuda: dict[str, Any], threads: int | None, spinning: bool
+    file: Path, model: Path | bytes, cuda: dict[str, str] | None, threads: int | None, spinning: bool
 ) -> Any:
-    """Open `model`, which is `file` or what was taken of it."""
+    """Open `model`, which is `file` or what was taken of it, with CUDA by these options or on the CPU."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     providers: list[Any] = ["CPUExecutionProvider"]
-    if device == "cuda":
+    if cuda is not None:
         # Without this ONNX Runtime falls back to the CPU and says nothing.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         providers = [("CUDAExecutionProvider", cuda)]
@@ -203,9 +195,9 @@ def _session(
         session = onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         reason = str(error).splitlines()[0]
-        kind = NoDeviceError if device == "cuda" else InputError
+        kind, device = (InputError, "cpu") if cuda is None else (NoDeviceError, "cuda")
         raise kind(f"{file} can't be run by ONNX Runtime on '{device}' ({reason})") from error
-    if device == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
+    if cuda is not None and session.get_providers()[0] != "CUDAExecutionProvider":
         raise NoDeviceError("ONNX Runtime made no session on the GPU")
     return session
 

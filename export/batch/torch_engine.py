@@ -1,6 +1,6 @@
 """The trained network of a run in torch, with the kernels' gradient and SVD on the same device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,23 @@ from eigenfeatures.eigen.files import sha256
 from eigenfeatures.eigen.model_file import DESCRIPTION_FILE, load_model
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.export.batch.clock import Clock
-from eigenfeatures.export.batch.engine import DeviceMemoryError, NoDeviceError
+from eigenfeatures.export.batch.engine import DeviceMemoryError, Engine, NoDeviceError
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.of_maps import alpha_of, kernel_threads, triplets_of
+from eigenfeatures.export.batch.overlap import overlapped
+from eigenfeatures.export.batch.torch_copies import Copies, Upload
 from eigenfeatures.export.metadata import read_metadata
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, checked_request
 from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.kernels import standardized_gradient
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """The network of a run's folder in torch; see `eigenfeatures.export.batch.engine.Engine`.
 
-    Slices are uploaded once; gradient, network and SVD stay on the device. With ``cuda`` it ran once on an
-    H100, with channels last and without TF32; not yet as it is now.
+    Slices are uploaded once; gradient, network and SVD stay on the device, and copies go on beside them. With
+    ``cuda`` it ran once on an H100, with channels last, without TF32 and one copy after the other; not yet as
+    it is now.
 
     Parameters
     ----------
@@ -39,7 +42,7 @@ class TorchEngine:
     device
         ``cpu`` or ``cuda``.
     clock
-        Measures ``upload``, ``gradient``, ``network``, ``alpha``, ``SVD`` and ``download``.
+        Measures ``gradient``, ``network``, ``alpha`` and ``SVD``; on a GPU ``upload`` and ``download``, too.
     threads
         Of the CPU, for the whole process; None for what torch takes by itself.
     tf32
@@ -82,6 +85,7 @@ class TorchEngine:
         self._network = model.network.to(self._device)
         self._order = convolution_order(self._device)
         self._network.to(memory_format=self._order)  # type: ignore[call-overload]
+        self._copies = Copies(self._device) if device == "cuda" else None
         self._tf32, self._keep, self._threads = tf32, keep, threads
         description, cropped = run / DESCRIPTION_FILE, settings.size is not None
         self.facts = ModelFacts(
@@ -102,18 +106,16 @@ class TorchEngine:
             window=model.network.size,
         )
 
-    @torch.inference_mode()
     def __call__(self, slices: NDArray[Any]) -> dict[str, Any]:
         """Run the network on raw slices ``(batch, H, W)`` of any dtype that the kernels take."""
+        (found,) = self.run([slices])
+        return found
+
+    def run(self, batches: Iterable[NDArray[Any]]) -> Iterator[dict[str, Any]]:
+        """Run batches; on a GPU their copies go on beside the work."""
         try:
-            with self._span("upload"):
-                uploaded = torch.from_numpy(slices).to(self._device)
-            with kernel_threads(self._threads):
-                found = self._evaluate(uploaded)
-            if self._keep:
-                return {name: found[name] for name in self.outputs}
-            with self._span("download"):
-                return {name: found[name].cpu().numpy() for name in self.outputs}
+            copies = self._copies
+            yield from map(self._on_cpu, batches) if copies is None else self._on_gpu(batches, copies)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise DeviceMemoryError(str(error).splitlines()[0]) from error
@@ -122,7 +124,27 @@ class TorchEngine:
         """Drop the network."""
         del self._network
 
+    def _on_cpu(self, slices: NDArray[Any]) -> dict[str, Any]:
+        found = self._evaluate(torch.from_numpy(slices))
+        return found if self._keep else {name: tensor.numpy() for name, tensor in found.items()}
+
+    def _on_gpu(self, batches: Iterable[NDArray[Any]], copies: Copies) -> Iterator[dict[str, Any]]:
+        def compute(uploaded: Upload) -> dict[str, Tensor]:
+            return self._evaluate(copies.arrived(uploaded))
+
+        def download(found: dict[str, Tensor]) -> Callable[[], dict[str, Any]]:
+            return (lambda: found) if self._keep else copies.download(found)
+
+        return overlapped(batches, copies.upload, compute, download, self._clock)
+
+    @torch.inference_mode()
     def _evaluate(self, slices: Tensor) -> dict[str, Tensor]:
+        """Return the outputs, on the device of the slices."""
+        with kernel_threads(self._threads):
+            found = self._found(slices)
+        return {name: found[name] for name in self.outputs}
+
+    def _found(self, slices: Tensor) -> dict[str, Tensor]:
         request = self._request
         with self._span("gradient"):
             images: Any = standardized_gradient(
@@ -155,7 +177,7 @@ class TorchEngine:
         with self._clock.span(name):
             yield
             if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)
+                torch.cuda.current_stream(self._device).synchronize()
 
 
 def _decomposition(folder: RunFolder) -> tuple[str, str, int]:

@@ -48,8 +48,9 @@ def test_one_slice_without_room_is_one_line():
 
 
 def test_other_errors_pass():
-    def broken(_):
-        raise RuntimeError("a bug")
+    class Broken(FakeEngine):
+        def __call__(self, slices):
+            raise RuntimeError(f"a bug with {len(slices)}")
 
-    with pytest.raises(RuntimeError, match="a bug"):
-        Batches(broken, 4, lambda _: None)(random_stack())
+    with pytest.raises(RuntimeError, match="a bug with 4"):
+        Batches(Broken(), 4, lambda _: None)(random_stack())

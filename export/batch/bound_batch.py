@@ -1,0 +1,203 @@
+"""A graph of ONNX Runtime on a device, whose buffers stay where they are from batch to batch."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import onnxruntime
+from numpy.typing import DTypeLike, NDArray
+
+from eigenfeatures.export.batch.clock import Clock
+from eigenfeatures.export.batch.overlap import overlapped
+
+
+class Memory(Protocol):
+    """Arrays of a device, and two queues of work on it: one that computes, and one that copies.
+
+    What is queued is done in order, some time later. An event is a place in a queue.
+
+    Attributes
+    ----------
+    device : str
+        ONNX Runtime's name of it.
+    """
+
+    device: str
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+        """Return an array of the device."""
+        ...
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array of the host that the device copies from and to by itself."""
+        ...
+
+    def address(self, array: Any) -> int:
+        """Return where an array of the device begins."""
+        ...
+
+    def upload(self, host: NDArray[Any], array: Any) -> Any:
+        """Queue a copy to the device, and return the event that it is done."""
+        ...
+
+    def copy(self, source: Any, target: Any, after: Any = None) -> Any:
+        """Queue a copy within the device among what computes, behind an event of the other queue."""
+        ...
+
+    def download(self, array: Any, host: NDArray[Any], after: Any) -> Any:
+        """Queue a copy from the device, behind an event of the other queue."""
+        ...
+
+    def wait(self, event: Any) -> None:
+        """Let this thread wait for an event."""
+        ...
+
+
+class _Upload:
+    """A batch on its way to the device."""
+
+    def __init__(self, memory: Memory, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self.host, self.array = memory.pinned(shape, dtype), memory.empty(shape, dtype)
+        self.arrived: Any = None
+        self.taken: Any = None  # by what computes, so that both arrays are free
+        self.length = 0
+
+
+class _Results(NamedTuple):
+    """Outputs of a batch of `length` slices; `made` is the event that they are there."""
+
+    arrays: dict[str, Any]
+    made: Any
+    length: int
+
+
+class BoundBatch:
+    """Buffers on a device for batches of one shape: nothing is allocated from batch to batch.
+
+    A shorter batch, the last one, is filled up with zeros, so that the shapes stay. Since the addresses stay
+    as well, CUDA can record all kernels of the graph once and launch them together ever after (a CUDA graph).
+    What is uploaded and downloaded has two places, since one batch is copied while another is computed.
+
+    Parameters
+    ----------
+    session
+        Of ONNX Runtime, which queues its work where `memory` computes.
+    outputs
+        Their names.
+    shape, dtype
+        Of the largest batch.
+    memory
+        Of the device.
+    recording
+        A number that no other recording of the session has; None where it records nothing.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        outputs: Sequence[str],
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+        memory: Memory,
+        recording: int | None = None,
+    ) -> None:
+        self._session, self._memory, self._shape = session, memory, shape
+        self._options = _run_options(recording)
+        self._uploads = [_Upload(memory, shape, dtype) for _ in range(2)]
+        self._input = memory.empty(shape, dtype)
+        self._binding = session.io_binding()
+        name, element = session.get_inputs()[0].name, np.dtype(dtype).type
+        self._binding.bind_input(name, memory.device, 0, element, shape, memory.address(self._input))
+        self._made = self._first_run(outputs)
+        self._outputs = self._arrays(memory.empty)
+        for name, array in self._outputs.items():
+            place, element = memory.address(array), np.dtype(array.dtype).type
+            self._binding.bind_output(name, memory.device, 0, element, array.shape, place)
+        self._copies = [self._arrays(memory.empty) for _ in range(2)]
+        self._hosts = [self._arrays(memory.pinned) for _ in range(2)]
+
+    def takes(self, slices: NDArray[Any]) -> bool:
+        """Tell whether a batch fits into the buffers."""
+        return len(slices) <= self._shape[0] and slices.shape[1:] == self._shape[1:]
+
+    def run(
+        self, batches: Iterable[NDArray[Any]], clock: Clock, *, keep: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the outputs of batches that fit, as arrays of the host.
+
+        Parameters
+        ----------
+        batches
+            Raw slices ``(n, H, W)``.
+        clock
+            Measures how long this thread waits for ``upload``, ``network and SVD`` and ``download``.
+        keep
+            Give arrays of the device in place of the host's.
+        """
+
+        def compute(uploaded: _Upload) -> _Results:
+            with clock.span("network and SVD"):
+                # Whoever keeps arrays has them for good.
+                self._copies.reverse()
+                return self._compute(uploaded, self._arrays(self._memory.empty) if keep else self._copies[0])
+
+        download = self._kept if keep else self._downloaded
+        return overlapped(batches, self._upload, compute, download, clock)
+
+    def _arrays(self, make: Callable[[tuple[int, ...], DTypeLike], Any]) -> dict[str, Any]:
+        return {name: make(like.shape, like.dtype) for name, like in self._made.items()}
+
+    def _first_run(self, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Run once, unrecorded, which finds the fastest convolutions, and return the outputs."""
+        for name in outputs:
+            self._binding.bind_output(name, self._memory.device)
+        zeros = self._uploads[0]
+        zeros.host[:] = 0
+        arrived = self._memory.upload(zeros.host, zeros.array)
+        self._memory.wait(self._memory.copy(zeros.array, self._input, arrived))
+        self._session.run_with_iobinding(self._binding, _run_options(None, waits=True))
+        return dict(zip(outputs, self._binding.copy_outputs_to_cpu(), strict=True))
+
+    def _upload(self, slices: NDArray[Any]) -> _Upload:
+        self._uploads.reverse()
+        upload = self._uploads[0]
+        if upload.taken is not None:
+            self._memory.wait(upload.taken)
+        upload.length = len(slices)
+        upload.host[: len(slices)] = slices
+        upload.host[len(slices) :] = 0
+        upload.arrived = self._memory.upload(upload.host, upload.array)
+        return upload
+
+    def _compute(self, upload: _Upload, arrays: dict[str, Any]) -> _Results:
+        upload.taken = self._memory.copy(upload.array, self._input, upload.arrived)
+        self._session.run_with_iobinding(self._binding, self._options)
+        # The next batch overwrites the outputs.
+        made = [self._memory.copy(self._outputs[name], array) for name, array in arrays.items()]
+        return _Results(arrays, made[-1], upload.length)
+
+    def _downloaded(self, results: _Results) -> Callable[[], dict[str, NDArray[Any]]]:
+        self._hosts.reverse()
+        hosts, memory = self._hosts[0], self._memory
+        copied = [memory.download(array, hosts[name], results.made) for name, array in results.arrays.items()]
+
+        def finish() -> dict[str, NDArray[Any]]:
+            memory.wait(copied[-1])
+            return {name: np.array(host[: results.length]) for name, host in hosts.items()}
+
+        return finish
+
+    def _kept(self, results: _Results) -> Callable[[], dict[str, Any]]:
+        def finish() -> dict[str, Any]:
+            self._memory.wait(results.made)
+            return {name: array[: results.length] for name, array in results.arrays.items()}
+
+        return finish
+
+
+def _run_options(recording: int | None, *, waits: bool = False) -> Any:
+    options = onnxruntime.RunOptions()
+    if not waits:  # who needs the outputs waits for the queue
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    options.add_run_config_entry("gpu_graph_id", str(-1 if recording is None else recording))
+    return options

@@ -1,0 +1,68 @@
+"""Memory of a GPU by CuPy, with two streams; not yet run on a GPU."""
+
+from typing import Any
+
+import cupy
+import cupyx
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+class CudaMemory:
+    """CuPy's arrays on the current device; see `eigenfeatures.export.batch.bound_batch.Memory`.
+
+    Neither stream waits for the default one, on which others work.
+    """
+
+    device = "cuda"
+
+    def __init__(self) -> None:
+        cupy.cuda.runtime.getDeviceCount()  # fails where there is none, and says so
+        self._compute = cupy.cuda.Stream(non_blocking=True)
+        self._copies = cupy.cuda.Stream(non_blocking=True)
+
+    @property
+    def stream(self) -> int:
+        """Address of the stream that computes."""
+        return int(self._compute.ptr)
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+        """Return an array; what is queued on the caller's stream is done before one of ours touches it.
+
+        CuPy gives memory again that others have just let go of and whose work may still be queued.
+        """
+        array = cupy.empty(shape, dtype)
+        queued = cupy.cuda.get_current_stream().record()
+        self._compute.wait_event(queued)
+        self._copies.wait_event(queued)
+        return array
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array of the host in pages that stay in memory."""
+        return np.asarray(cupyx.empty_pinned(shape, dtype))
+
+    def address(self, array: Any) -> int:
+        """Return where an array begins."""
+        return int(array.data.ptr)
+
+    def upload(self, host: NDArray[Any], array: Any) -> Any:
+        """Queue a copy to the GPU on the stream that copies."""
+        array.set(host, stream=self._copies)
+        return self._copies.record()
+
+    def copy(self, source: Any, target: Any, after: Any = None) -> Any:
+        """Queue a copy on the stream that computes."""
+        if after is not None:
+            self._compute.wait_event(after)
+        target.data.copy_from_device_async(source.data, source.nbytes, self._compute)
+        return self._compute.record()
+
+    def download(self, array: Any, host: NDArray[Any], after: Any) -> Any:
+        """Queue a copy from the GPU on the stream that copies."""
+        self._copies.wait_event(after)
+        array.get(stream=self._copies, out=host, blocking=False)
+        return self._copies.record()
+
+    def wait(self, event: Any) -> None:
+        """Let this thread wait for an event."""
+        event.synchronize()

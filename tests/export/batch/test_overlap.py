@@ -1,0 +1,267 @@
+"""Batches are copied beside the work on their neighbours, in whatever order a device gets to it."""
+
+from collections import deque
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from eigenfeatures.export.batch.batches import Batches
+from eigenfeatures.export.batch.bound_batch import BoundBatch
+from eigenfeatures.export.batch.clock import Clock
+from eigenfeatures.export.batch.engine import DeviceMemoryError, open_engine
+from eigenfeatures.export.batch.overlap import overlapped
+from eigenfeatures.export.batch.torch_copies import Upload
+
+OUTPUTS = ("probabilities", "eigenfeatures", "gap")
+
+
+def steps_of(count, fails_at=None):
+    """What is begun, in order, and the results of so many batches."""
+    steps = []
+
+    def upload(batch):
+        steps.append(f"upload {batch}")
+        return batch
+
+    def compute(batch):
+        steps.append(f"compute {batch}")
+        if batch == fails_at:
+            raise DeviceMemoryError("no room")
+        return batch
+
+    def download(batch):
+        steps.append(f"download {batch}")
+        return lambda: steps.append(f"wait {batch}") or batch
+
+    results = []
+    try:
+        for result in overlapped(range(count), upload, compute, download, Clock()):
+            results.append(result)
+    except DeviceMemoryError:
+        steps.append("stopped")
+    return steps, results
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_every_batch_comes_once_and_in_order(count):
+    steps, results = steps_of(count)
+    assert results == list(range(count))
+    assert len(steps) == len(set(steps)) == 4 * count
+
+
+def test_a_batch_is_copied_beside_the_work_on_its_neighbours():
+    """The next one is uploaded before a batch is begun, and the one before is waited for after that."""
+    steps, _ = steps_of(3)
+    assert steps == [
+        "upload 0",
+        *("upload 1", "compute 0", "download 0"),
+        *("upload 2", "compute 1", "wait 0", "download 1"),
+        *("compute 2", "wait 1", "download 2"),
+        "wait 2",
+    ]
+
+
+def test_an_error_ends_it_and_what_was_given_is_right():
+    steps, results = steps_of(5, fails_at=2)
+    assert steps[-2:] == ["compute 2", "stopped"]
+    assert results == [0]
+
+
+class Queues:
+    """The host's memory in place of a device's: what is queued in `late` queues is done late, else at once.
+
+    A late queue is worked off only up to an event that is waited for, so that an array that is used again
+    too early has the wrong values.
+    """
+
+    device = "cpu"
+
+    def __init__(self, late):
+        self.queues = {"compute": deque(), "copies": deque()}
+        self.late = late
+
+    def queue(self, name, work, after=None):
+        event = (name, object())
+        self.queues[name].append((event, lambda: (self.wait(after), work())))
+        if name not in self.late:
+            self.wait(event)
+        return event
+
+    def wait(self, event):
+        if event is None:
+            return
+        queue = self.queues[event[0]]
+        while any(event is queued for queued, _ in queue):
+            queue.popleft()[1]()
+
+    def empty(self, shape, dtype):
+        return np.full(shape, 77, dtype)
+
+    pinned = empty
+
+    def address(self, array):
+        return array.ctypes.data
+
+    def upload(self, host, array):
+        return self.queue("copies", lambda: array.__setitem__(..., host))
+
+    def copy(self, source, target, after=None):
+        return self.queue("compute", lambda: target.__setitem__(..., source), after)
+
+    def download(self, array, host, after):
+        return self.queue("copies", lambda: host.__setitem__(..., array), after)
+
+
+LATE = [(), ("compute",), ("copies",), ("compute", "copies")]
+
+
+class QueuedSession:
+    """A session that queues its runs, but for those that wait."""
+
+    def __init__(self, session, memory):
+        self._session, self._memory = session, memory
+        self.recordings = []
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def run_with_iobinding(self, binding, options):
+        self.recordings.append(options.get_run_config_entry("gpu_graph_id"))
+        done = self._memory.queue("compute", lambda: self._session.run_with_iobinding(binding, options))
+        try:
+            options.get_run_config_entry("disable_synchronize_execution_providers")
+        except RuntimeError:  # there is none
+            self._memory.wait(done)
+
+
+@pytest.fixture(scope="module")
+def session(finished_run):
+    return onnxruntime.InferenceSession(finished_run / "model.onnx", providers=["CPUExecutionProvider"])
+
+
+def assert_as_plain(found, session, batch):
+    expected = dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"slices": batch}), strict=True))
+    for name in OUTPUTS:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("keep", [True, False])
+def test_bound_buffers_give_the_same_batch_after_batch(late, keep, session, raw):
+    """No batch changes what another one has or gave; twice, since buffers are used again."""
+    memory = Queues(late)
+    queued = QueuedSession(session, memory)
+    bound = BoundBatch(queued, OUTPUTS, raw[:8].shape, raw.dtype, memory, recording=4)
+    batches = [raw[:8], raw[8:16], raw[16:24], raw[24:32], raw[32:35]]
+    for _ in range(2):
+        found = list(bound.run(batches, Clock(), keep=keep))
+        assert [len(results["gap"]) for results in found] == [8, 8, 8, 8, 3]
+        for batch, results in zip(batches, found, strict=True):
+            assert_as_plain(results, session, batch)
+    # The search for convolutions isn't recorded.
+    assert queued.recordings == ["-1", *["4"] * 10]
+    assert bound.takes(raw[:5])
+    assert not bound.takes(raw[:9])
+    assert not bound.takes(raw[:8, :20])
+
+
+def test_arrays_that_are_used_too_early_are_seen(session, raw):
+    """The negative control: one place for results in place of two."""
+    memory = Queues(late=("copies",))
+    bound = BoundBatch(QueuedSession(session, memory), OUTPUTS, raw[:8].shape, raw.dtype, memory)
+    bound._copies = [bound._copies[0]] * 2
+    first, _ = bound.run([raw[:8], raw[8:16]], Clock())
+    with pytest.raises(AssertionError, match="Not equal"):
+        assert_as_plain(first, session, raw[:8])
+
+
+@pytest.fixture
+def bound_engine(finished_run):
+    """`OrtEngine` as for CUDA, on the CPU's memory."""
+    engine = open_engine(finished_run, OUTPUTS, "ort-cpu")
+    engine._of_maps, engine._asked = frozenset(), OUTPUTS
+    engine._memory = Queues(late=("compute", "copies"))
+    plain = onnxruntime.InferenceSession(finished_run / "model.onnx", providers=["CPUExecutionProvider"])
+    engine._session = QueuedSession(plain, engine._memory)
+    return engine
+
+
+def test_blocks_through_bound_buffers(bound_engine, session, raw):
+    run = Batches(bound_engine, 4, pytest.fail)
+    for block in (raw[:10], raw[10:12], raw[:10]):
+        assert_as_plain(run(block), session, block)
+
+
+def test_each_shape_is_recorded_apart(bound_engine, raw):
+    for count in (1, 4, 2):
+        bound_engine(raw[:count])
+    assert bound_engine._session.recordings == ["-1", "0", "-1", "1", "1"]
+
+
+def test_a_device_without_room_gets_smaller_buffers(bound_engine, session, raw):
+    class Small(Queues):
+        def empty(self, shape, dtype):
+            if shape[0] > 2:
+                raise RuntimeError("Out of memory allocating 9 bytes")
+            return super().empty(shape, dtype)
+
+    bound_engine._memory = bound_engine._session._memory = Small(late=())
+    said = []
+    assert_as_plain(Batches(bound_engine, 8, said.append)(raw[:9]), session, raw[:9])
+    assert [line.rsplit(" with ")[1] for line in said] == ["4 slices at once", "2 slices at once"]
+
+
+class HostCopies:
+    """In place of copies to a GPU."""
+
+    def __init__(self):
+        self.steps = []
+
+    def upload(self, slices):
+        self.steps.append("upload")
+        return Upload(torch.from_numpy(slices), None)
+
+    def arrived(self, upload):
+        self.steps.append("compute")
+        return upload.tensor
+
+    def download(self, tensors):
+        self.steps.append("download")
+        return lambda: {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_torch_copies_beside_its_work(keep, finished_run, raw):
+    engine = open_engine(finished_run, OUTPUTS, "torch", "cpu", keep=keep)
+    expected = engine(raw[:7])
+    copies = HostCopies()
+    engine._copies = copies
+    found = Batches(engine, 3, pytest.fail)(raw[:7])
+    for name in OUTPUTS:
+        assert isinstance(found[name], torch.Tensor) == keep
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+    downloads = [] if keep else ["download"]
+    begun = ["upload", "upload", "compute", *downloads, "upload", *["compute", *downloads] * 2]
+    assert copies.steps == begun
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+@pytest.mark.parametrize("engine", ["torch", "ort-cuda"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_gpu_gives_what_the_cpu_gives(engine, keep, finished_run, raw):
+    if engine == "ort-cuda" and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no CUDA")
+    expected = open_engine(finished_run, OUTPUTS, "ort-cpu")(raw[:50])
+    opened = open_engine(finished_run, OUTPUTS, engine, "cuda", keep=keep)
+    for size in (16, 7):
+        found = Batches(opened, size, pytest.fail)(raw[:50])
+        for name in OUTPUTS:
+            array = (
+                found[name].get()
+                if hasattr(found[name], "get")
+                else np.asarray(torch.as_tensor(found[name]).cpu())
+            )
+            np.testing.assert_allclose(array, expected[name], atol=1e-4)
