@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from eigenfeatures.eigen.model_file import load_model
 from eigenfeatures.export.batch.batches import Batches
 from eigenfeatures.export.batch.clock import Clock
-from eigenfeatures.export.batch.engine import DeviceMemoryError, Engine, open_engine
+from eigenfeatures.export.batch.engine import Engine, open_engine
 from eigenfeatures.export.batch.facts import CLASS_MAPS, ModelFacts
+from eigenfeatures.export.batch.out_of_memory import told_of_memory
 from eigenfeatures.export.batch.whole_slice import WholeSlice
 from eigenfeatures.export.batch.windows import Windows
 from eigenfeatures.export.outputs import ALPHA, DECOMPOSITION, checked_request
@@ -150,7 +151,7 @@ class _Whole:
         self._evaluate = WholeSlice(model.network.to(self._device), request, size)
 
     def __call__(self, image: NDArray[Any]) -> Arrays:
-        try:
+        with told_of_memory():
             with self._clock.span("gradient"):
                 uploaded = torch.from_numpy(image).to(self._device)
                 gradient: Any = standardized_gradient(
@@ -162,9 +163,6 @@ class _Whole:
             # By default torch's convolutions use TF32 and don't say so.
             with self._clock.span("tiles"), torch.backends.cudnn.flags(enabled=True, allow_tf32=self._tf32):
                 return self._evaluate(gradient.float())
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise DeviceMemoryError(str(error).splitlines()[0]) from error
 
     def close(self) -> None:
         del self._evaluate

@@ -14,9 +14,10 @@ from eigenfeatures.eigen.files import sha256
 from eigenfeatures.eigen.model_file import DESCRIPTION_FILE, load_model
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.export.batch.clock import Clock
-from eigenfeatures.export.batch.engine import DeviceMemoryError, Engine, NoDeviceError
+from eigenfeatures.export.batch.engine import Engine, NoDeviceError
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.of_maps import alpha_of, kernel_threads, triplets_of
+from eigenfeatures.export.batch.out_of_memory import told_of_memory
 from eigenfeatures.export.batch.overlap import overlapped
 from eigenfeatures.export.batch.torch_copies import Copies, Upload
 from eigenfeatures.export.metadata import read_metadata
@@ -113,12 +114,9 @@ class TorchEngine(Engine):
 
     def run(self, batches: Iterable[NDArray[Any]]) -> Iterator[dict[str, Any]]:
         """Run batches; on a GPU their copies go on beside the work."""
-        try:
-            copies = self._copies
+        copies = self._copies
+        with told_of_memory():
             yield from map(self._on_cpu, batches) if copies is None else self._on_gpu(batches, copies)
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise DeviceMemoryError(str(error).splitlines()[0]) from error
 
     def close(self) -> None:
         """Drop the network."""

@@ -136,14 +136,15 @@ def test_what_large_slices_have_not_is_refused(outputs, finished_run, stack):
         fitted(finished_run, [stack], outputs, "torch")
 
 
-def test_too_little_memory_is_told_from_other_errors(finished_run, stack, slices, monkeypatch):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError], ids=["torch", "CuPy or NumPy"])
+def test_too_little_memory_is_told_from_other_errors(error, finished_run, stack, slices, monkeypatch):
     engine = fitted(finished_run, [stack], ["gap"], "torch")
 
     def fail(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error("out of memory allocating 9 bytes")
 
     monkeypatch.setattr(WholeSlice, "__call__", fail)
-    with pytest.raises(DeviceMemoryError, match="CUDA out of memory"):
+    with pytest.raises(DeviceMemoryError, match=r"^out of memory allocating 9 bytes$"):
         engine(slices)
 
 

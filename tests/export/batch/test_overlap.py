@@ -247,6 +247,25 @@ def test_torch_copies_beside_its_work(keep, finished_run, raw):
     assert copies.steps == begun
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError], ids=["torch", "CuPy or NumPy"])
+def test_a_batch_that_torch_has_no_room_for_is_halved(error, finished_run, raw, monkeypatch):
+    engine = open_engine(finished_run, OUTPUTS, "torch", "cpu")
+    expected = engine(raw[:7])
+    evaluate, sizes = engine._evaluate, []
+
+    def evaluate_few(slices):
+        sizes.append(len(slices))
+        if len(slices) > 2:
+            raise error("out of memory")
+        return evaluate(slices)
+
+    monkeypatch.setattr(engine, "_evaluate", evaluate_few)
+    found = Batches(engine, 5, lambda _: None)(raw[:7])
+    assert sizes == [5, 2, 2, 2, 1]
+    for name in OUTPUTS:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 @pytest.mark.parametrize("engine", ["torch", "ort-cuda"])
