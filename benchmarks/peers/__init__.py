@@ -1,6 +1,16 @@
 """The one table of peers: what a user could call instead of a kernel, and how its answer is checked."""
 
-from peers import cuda_gradients, cuda_svd, eigencam, gradients, inference, maps, statistics, svd
+from peers import (
+    cuda_gradients,
+    cuda_inference,
+    cuda_svd,
+    eigencam,
+    gradients,
+    inference,
+    maps,
+    statistics,
+    svd,
+)
 from peers.table import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -12,4 +22,5 @@ OPERATIONS: tuple[Operation, ...] = (
     *inference.OPERATIONS,
     *cuda_gradients.OPERATIONS,
     *cuda_svd.OPERATIONS,
+    *cuda_inference.OPERATIONS,
 )

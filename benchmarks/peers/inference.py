@@ -62,13 +62,14 @@ def _infer(model: Callable[[int], Path], *outputs: str) -> Callable[[Given], Reo
 
         path = model(given.side)
         return Reopened(
-            lambda: infer(path, given.stack.path, outputs=outputs, batch=BATCH, engine="ort-cpu"), _collect
+            lambda: infer(path, given.stack.path, outputs=outputs, batch=BATCH, engine="ort-cpu"), collected
         )
 
     return prepare
 
 
-def _collect(blocks: Iterable[Any]) -> Answer:
+def collected(blocks: Iterable[Any]) -> Answer:
+    """Put blocks together, of eigenfeatures the first."""
     parts = [block.arrays for block in blocks]
     found = {name: np.concatenate([arrays[name] for arrays in parts]) for name in parts[0]}
     return found | {"eigenfeatures": found["eigenfeatures"][:, 0]}

@@ -9,7 +9,7 @@ import measure
 import numpy as np
 import pytest
 import reference
-from peers import OPERATIONS, cuda, inference, responses
+from peers import OPERATIONS, cuda, cuda_inference, inference, responses
 from peers.checks import LeadingTriplets, Triplets
 from peers.table import Limit, WrongAnswer
 
@@ -59,7 +59,7 @@ def test_the_table_is_sound():
         roles = [library.role for library in operation.libraries]
         assert roles.index("ours") == 0
         assert roles.count("ours") == 1
-        if operation in inference.OPERATIONS:
+        if operation in (*inference.OPERATIONS, *cuda_inference.OPERATIONS):
             # Some are held against ours of another kind, or against a limit.
             assert {"peer", "other"} & set(roles) or any(isinstance(t, Limit) for t in operation.targets)
         else:
@@ -170,7 +170,8 @@ def test_peers_on_a_gpu_compute_the_right_thing(operation):
     assert work.transfer >= 0
     answers = []
     for library in operation.libraries[1:]:
-        if library.module == "cupy" or library.installed:
+        # Ours asks for a GPU.
+        if (library.module == "cupy" or library.installed) and library.name != "eigenfeatures":
             check = operation.check_of(library, work)
             answers.append(library.prepare(work.given)())
             check(answers[-1])
@@ -178,6 +179,19 @@ def test_peers_on_a_gpu_compute_the_right_thing(operation):
                 with pytest.raises(WrongAnswer):
                     check(wrong)
     assert len(answers) >= 4
+
+
+@pytest.mark.parametrize("engine", ["torch", "ort-cpu"])
+def test_a_long_stack_and_the_folder_of_a_run_are_inferred_rightly(engine):
+    """What is measured on a GPU, on the CPU: more slices than are distinct."""
+    (operation,) = cuda_inference.OPERATIONS
+    work = operation.prepare((40, 32))
+    assert len(work.given.slices) == 40
+    answer = cuda_inference.infer_with(engine, "cpu")(work.given)()
+    work.check(answer)
+    for _, wrong in work.check.wrong(answer):
+        with pytest.raises(WrongAnswer):
+            work.check(wrong)
 
 
 def test_without_a_gpu_the_reason_is_given(monkeypatch):
