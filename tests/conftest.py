@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,18 +15,24 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Tests of this folder share one study, which takes a minute to make.
-_ONE_STUDY = Path(__file__).parent / "export" / "study"
+_ONE_STUDY = "tests/export/study/"
 
 DATA = Path(os.environ.get("EIGENFEATURES_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where workers share the tests, by ``-n 2 --dist loadgroup``, leave together what shares fixtures."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            together = item.path.parent if item.path.parent == _ONE_STUDY else item.path
-            item.add_marker(pytest.mark.xdist_group(str(together.relative_to(config.rootpath))))
+@pytest.hookimpl(optionalhook=True, tryfirst=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where workers share the tests, by ``-n 2``, leave together what shares fixtures."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        """Files, and the folder of the one study."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return _ONE_STUDY if file.startswith(_ONE_STUDY) else file
+
+    return Together(config, log)
 
 
 def _folder(name: str) -> Path:
