@@ -16,6 +16,7 @@ from eigenfeatures.kernels import cpu
 from eigenfeatures.kernels.call import Backend
 from eigenfeatures.kernels.channels import strongest_channel
 from eigenfeatures.kernels.cpu.compile import Kernel
+from eigenfeatures.kernels.cpu.separate import Separate
 from eigenfeatures.kernels.cpu.statistics import SLICE
 from eigenfeatures.kernels.gradient import gradient, gradient_magnitude, standardized_gradient
 from eigenfeatures.kernels.gram import gram
@@ -107,7 +108,7 @@ def _dispatchers(backend: Backend) -> Iterator[Any]:
     for module in pkgutil.iter_modules(cpu.__path__):
         name = f"{cpu.__name__}.{module.name}"
         for value in vars(importlib.import_module(name)).values():
-            for candidate in vars(value).values() if isinstance(value, Kernel) else (value,):
+            for candidate in vars(value).values() if isinstance(value, Kernel | Separate) else (value,):
                 # Helpers are imported by other modules, and count in their own.
                 if isinstance(candidate, Dispatcher) and candidate.py_func.__module__ == name:
                     yield candidate

@@ -57,6 +57,19 @@ def helper(function: F) -> F:
     return _compiled(function)
 
 
+def inlined(function: F) -> F:
+    """Compile a helper as lines of its caller, for loops that aren't hot.
+
+    Numba optimises a helper, and all that it calls, once more in each function up to the kernel.
+    """
+    return _compiled(function, inline="always")
+
+
+def separate(function: F) -> F:
+    """Compile a function that is called by its address alone: Python can't."""
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
 def reduction(function: F) -> F:
     """Compile a helper whose sums may be reordered into vector lanes.
 

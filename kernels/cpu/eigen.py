@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.kernels.cpu.compile import helper, reduction
+from eigenfeatures.kernels.cpu.compile import helper, inlined, reduction
 
 # An element this small against the largest counts as zero: squares near it, and quotients by it, would
 # leave the range of numbers.
 _TINY = 1e-130
+
+# Of float64; to ask for it in a loop takes longer to compile.
+_EPS = float(np.finfo(np.float64).eps)
 
 
 @reduction
@@ -23,6 +26,25 @@ def dot(a: Any, b: NDArray[np.float64]) -> float:
     for j in range(a.size):
         total += a[j] * b[j]
     return total
+
+
+@helper
+def copy(values: Any, out: Any) -> None:
+    """Fill `out` with as many values.
+
+    NumPy's assignment of an array brings a message with both shapes, for which Numba compiles its strings.
+    """
+    for j in range(out.size):
+        out[j] = values[j]
+
+
+@helper
+def largest_of(row: Any) -> Any:
+    """Return the largest magnitude."""
+    largest = 0.0
+    for j in range(row.size):
+        largest = max(largest, abs(row[j]))
+    return largest
 
 
 @helper
@@ -45,7 +67,7 @@ def reflector(row: NDArray[np.float64], w: NDArray[np.float64]) -> Any:
 
     Return what the row's first component becomes. A row of zeros leaves `w` zero.
     """
-    largest = np.abs(row).max()
+    largest = largest_of(row)
     if largest == 0:
         w[:] = 0.0
         return 0.0
@@ -54,11 +76,13 @@ def reflector(row: NDArray[np.float64], w: NDArray[np.float64]) -> Any:
     size = np.sqrt(dot(w, w))
     lead = size if w[0] >= 0 else -size
     w[0] += lead
-    w /= np.sqrt(dot(w, w))
+    size = np.sqrt(dot(w, w))
+    for j in range(w.size):
+        w[j] /= size
     return -lead * largest
 
 
-@helper
+@inlined
 def tridiagonalize(
     a: NDArray[np.float64],
     diagonal: NDArray[np.float64],
@@ -88,7 +112,7 @@ def tridiagonalize(
             subtract_two(a[i, k + 1 :], w[i - k - 1], p, p[i - k - 1], w)
             if more:
                 following[i] = 2 * dot(a[i, k + 2 :], reflectors[k + 1, k + 2 :])
-        product[:] = following
+        copy(following, product)
     for k in range(n):
         diagonal[k] = a[k, k]
     if n > 1:
@@ -97,6 +121,16 @@ def tridiagonalize(
 
 
 @helper
+def grown(rotations: Any, rows: Any) -> Any:
+    """Return the same with room for twice as many."""
+    count = len(rows)
+    more, more_rows = np.empty((2 * count, 2)), np.empty(2 * count, np.int32)
+    for t in range(count):
+        more[t, 0], more[t, 1], more_rows[t] = rotations[t, 0], rotations[t, 1], rows[t]
+    return more, more_rows
+
+
+@inlined
 def diagonalize(diagonal: NDArray[np.float64], beside: NDArray[np.float64]) -> Any:
     """Turn a tridiagonal matrix into its eigenvalues; return the rotations that did so, and their rows.
 
@@ -112,12 +146,11 @@ def diagonalize(diagonal: NDArray[np.float64], beside: NDArray[np.float64]) -> A
     for first in range(n):
         scale = max(scale, abs(diagonal[first]) + abs(beside[first]))
         last = first
-        while last < n - 1 and abs(beside[last]) > np.finfo(np.float64).eps * scale:
+        while last < n - 1 and abs(beside[last]) > _EPS * scale:
             last += 1
-        while last > first and abs(beside[first]) > np.finfo(np.float64).eps * scale:
+        while last > first and abs(beside[first]) > _EPS * scale:
             if made + n > len(rows):
-                rotations = np.concatenate((rotations, np.empty_like(rotations)))
-                rows = np.concatenate((rows, np.empty_like(rows)))
+                rotations, rows = grown(rotations, rows)
             shift += ql_step(diagonal, beside, rotations[made:], rows[made:], first, last)
             made += last - first
         diagonal[first] += shift
@@ -141,7 +174,8 @@ def ql_step(
     diagonal[first] = beside[first] / (p + r)
     diagonal[first + 1] = beside[first] * (p + r)
     second, step, beyond = diagonal[first + 1], start - diagonal[first], beside[first + 1]
-    diagonal[first + 2 :] -= step
+    for i in range(first + 2, len(diagonal)):
+        diagonal[i] -= step
     p = diagonal[last]
     cosine = cosine1 = cosine2 = 1.0
     sine = sine1 = 0.0
@@ -162,7 +196,18 @@ def ql_step(
     return step
 
 
-@helper
+@inlined
+def descending(values: Any, order: Any) -> None:
+    """Fill `order` with the places of values from the largest on, equal ones as they come."""
+    for i in range(len(values)):
+        k = i
+        while k > 0 and values[order[k - 1]] < values[i]:
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = i
+
+
+@inlined
 def turn_back(rotations: NDArray[np.float64], rows: NDArray[np.int32], turned: NDArray[np.float64]) -> None:
     """Apply rotations, the last one first, to the columns of `turned` (n, k)."""
     for t in range(len(rows) - 1, -1, -1):
@@ -185,17 +230,20 @@ def decompose(a: NDArray[np.float64], values: NDArray[np.float64], vectors: NDAr
     beside, reflectors = np.empty(n), np.zeros((n, n))
     tridiagonalize(a, values, beside, reflectors)
     rotations, rows = diagonalize(values, beside)
-    order = np.argsort(-values, kind="mergesort")
+    order = np.empty(n, np.int64)
+    descending(values, order)
     turned = np.zeros((n, len(vectors)))
     for j in range(len(vectors)):
         turned[order[j], j] = 1.0
     turn_back(rotations, rows, turned)
     for j in range(len(vectors)):
-        vectors[j] = turned[:, j]
+        copy(turned[:, j], vectors[j])
         for k in range(n - 3, -1, -1):
             part, w = vectors[j, k + 1 :], reflectors[k, k + 1 :]
             subtract(part, 2 * dot(part, w), w)
-    values[:] = values[order]
+    for i in range(n):
+        beside[i] = values[order[i]]
+    copy(beside, values)
 
 
 def eigenvectors(

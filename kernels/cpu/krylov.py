@@ -121,19 +121,19 @@ def search(
     v, numbers = np.empty((lanczos.STARTS, channels)), np.zeros(lanczos.LOST + 1)
     found = lanczos.Found(v, np.empty(channels), u, numbers)
     members = min(thread_count(), len(room.shares))
-    lanczos.search(
-        members,
+    arguments = (
         team.make(members),
         x,
         directions,
         _key(seed),
-        tol,
-        both,
+        float(tol),
+        bool(both),
         *in_range(x.dtype),
         lanczos.task(),
         room,
         found,
     )
+    lanczos.search(members, lanczos.work_together.address(x.dtype, *arguments), *arguments)
     of_all = Survey(float(numbers[lanczos.ENERGY]), numbers[lanczos.NEGATIVE] == 0)
     made = int(numbers[lanczos.PASSES])
     if not numbers[lanczos.CONVERGED]:

@@ -7,8 +7,8 @@ from numba import prange
 from numpy.typing import NDArray
 
 from eigenfeatures.kernels.cpu import passes, philox
-from eigenfeatures.kernels.cpu.compile import Kernel, helper
-from eigenfeatures.kernels.cpu.eigen import dot, subtract
+from eigenfeatures.kernels.cpu.compile import Kernel, helper, inlined
+from eigenfeatures.kernels.cpu.eigen import copy, dot, subtract
 from eigenfeatures.kernels.cpu.passes import (
     TILE,
     add_up,
@@ -28,6 +28,7 @@ from eigenfeatures.kernels.cpu.ritz import (
     orthonormalise,
     ratio_is_known,
 )
+from eigenfeatures.kernels.cpu.separate import Separate, call
 from eigenfeatures.kernels.cpu.team import dismiss, dismissed, done, enter, offer, take, wait
 
 # A direction left over that is this small against the largest eigenvalue is rounding.
@@ -96,7 +97,7 @@ def task() -> NDArray[np.int64]:
     return np.zeros(_COUNT + 1, np.int64)
 
 
-@helper
+@inlined
 def _first_pass(x: Any, tile: Any, size: Any, room: Any) -> None:
     """Multiply a tile's columns by both directions; the second may be zero."""
     first = tile * TILE
@@ -105,7 +106,7 @@ def _first_pass(x: Any, tile: Any, size: Any, room: Any) -> None:
     row_products_twice(x, first, part0, part1, room.shares[tile])
 
 
-@helper
+@inlined
 def _further_pass(x: Any, tile: Any, size: Any, product: Any, direction: Any, share: Any) -> None:
     """Multiply a tile's columns by a direction."""
     first = tile * TILE
@@ -114,7 +115,7 @@ def _further_pass(x: Any, tile: Any, size: Any, product: Any, direction: Any, sh
     row_products(x, first, part, share)
 
 
-@helper
+@inlined
 def _left_part(tile: Any, size: Any, count: Any, room: Any, u: Any) -> None:
     """Fill a tile's part of X v."""
     first = tile * TILE
@@ -123,7 +124,7 @@ def _left_part(tile: Any, size: Any, count: Any, room: Any, u: Any) -> None:
     room.sums[tile, 0], room.sums[tile, 1] = round_off(wide, u[first : first + size])
 
 
-@helper
+@inlined
 def _work(tile: Any, x: Any, task: Any, room: Any, u: Any) -> None:
     """Do what is asked for a tile of columns."""
     count, size = task[_COUNT], min(TILE, x.shape[1] - tile * TILE)
@@ -145,12 +146,12 @@ def _take_tiles(team: Any, member: Any, x: Any, task: Any, room: Any, u: Any) ->
         tile = take(team, member, len(room.shares))
 
 
-@helper
-def _all_tiles(step: Any, count: Any, team: Any, x: Any, task: Any, room: Any, u: Any) -> None:
+@inlined
+def _all_tiles(step: Any, count: Any, team: Any, member: Any, x: Any, task: Any, room: Any, u: Any) -> None:
     """Take a step on all tiles, with those of the team who are there."""
     task[_STEP], task[_COUNT] = step, count
     offer(team)
-    _take_tiles(team, 0, x, task, room, u)
+    _take_tiles(team, member, x, task, room, u)
     wait(team, len(room.shares))
 
 
@@ -164,31 +165,31 @@ def _sum_up(sums: Any) -> tuple[float, float]:
     return first, second
 
 
-@helper
+@inlined
 def _add(shares: Any, count: Any, room: Any) -> None:
     """Take the image of the newest basis vector from the tiles' shares (tiles, C)."""
     add_up(shares, room.images[count])
     extend(room.projected, room.basis[: count + 1], room.images[: count + 1])
 
 
-@helper
-def _start(directions: Any, team: Any, x: Any, task: Any, room: Any, found: Any) -> Any:
+@inlined
+def _start(directions: Any, team: Any, member: Any, x: Any, task: Any, room: Any, found: Any) -> Any:
     """Make the first pass; return how many basis vectors there are then."""
     count = 0
     room.directions[:] = 0
     for k in range(min(STARTS, len(room.basis))):
         if orthonormalise(directions[k], room.basis[:count]):
-            room.basis[count] = directions[k]
-            room.directions[count] = directions[k]
+            copy(directions[k], room.basis[count])
+            copy(directions[k], room.directions[count])
             count += 1
-    _all_tiles(_FIRST, 0, team, x, task, room, found.u)
+    _all_tiles(_FIRST, 0, team, member, x, task, room, found.u)
     found.numbers[ENERGY], found.numbers[NEGATIVE] = _sum_up(room.sums)
     for k in range(count):
         _add(room.shares[:, k], k, room)
     return count
 
 
-@helper
+@inlined
 def _approximate(count: Any, room: Any, found: Any) -> None:
     """Fill the best approximations in the space: values and vectors."""
     weights = room.weights[:, :count]
@@ -197,7 +198,7 @@ def _approximate(count: Any, room: Any, found: Any) -> None:
         combine(room.basis[:count], weights[i], found.v[i])
 
 
-@helper
+@inlined
 def _residual(i: Any, count: Any, room: Any, found: Any, residual: Any) -> Any:
     """Fill the residual XᵀX v − θ v of an approximation and return its norm."""
     combine(room.images[:count], room.weights[i, :count], residual)
@@ -205,9 +206,10 @@ def _residual(i: Any, count: Any, room: Any, found: Any, residual: Any) -> Any:
     return np.sqrt(dot(residual, residual))
 
 
-@helper
+@inlined
 def _lead(
     team: Any,
+    member: Any,
     x: Any,
     directions: Any,
     key: Any,
@@ -221,7 +223,7 @@ def _lead(
 ) -> None:
     """Search the first value and vectors, and the second value where `both` are asked for."""
     numbers, direction, first = found.numbers, directions[0], 1.0
-    count, made = _start(directions, team, x, task, room, found), 1
+    count, made = _start(directions, team, member, x, task, room, found), 1
     going = least < numbers[ENERGY] < most
     while going:
         _approximate(count, room, found)
@@ -236,7 +238,7 @@ def _lead(
             converged = ratio_is_known(room.values, size)
         if converged:
             numbers[CONVERGED] = 1.0
-            _finish(count, team, x, task, room, found)
+            _finish(count, team, member, x, task, room, found)
             break
         if size <= _NEGLIGIBLE * value:
             philox.random_signs(key, count, direction)
@@ -246,22 +248,22 @@ def _lead(
             and orthonormalise(direction, room.basis[:count])
         )
         if going:
-            room.basis[count] = direction
-            room.directions[0] = direction
-            _all_tiles(_FURTHER, count, team, x, task, room, found.u)
+            copy(direction, room.basis[count])
+            copy(direction, room.directions[0])
+            _all_tiles(_FURTHER, count, team, member, x, task, room, found.u)
             _add(room.shares[:, 0], count, room)
             count, made = count + 1, made + 1
     numbers[PASSES] = made
 
 
-@helper
-def _finish(count: Any, team: Any, x: Any, task: Any, room: Any, found: Any) -> None:
+@inlined
+def _finish(count: Any, team: Any, member: Any, x: Any, task: Any, room: Any, found: Any) -> None:
     """Fill XᵀX v, and u with X v, from what the passes kept, over its norm."""
     numbers, u = found.numbers, found.u
     numbers[VALUE], numbers[SECOND] = room.values[0], room.values[1]
     combine(room.images[:count], room.weights[0, :count], found.image)
     divide(room.weights[0, :count], np.sqrt(numbers[VALUE]))
-    _all_tiles(_LEFT, count, team, x, task, room, u)
+    _all_tiles(_LEFT, count, team, member, x, task, room, u)
     squares, lost = _sum_up(room.sums)
     numbers[SIZE], numbers[LOST] = np.sqrt(squares), np.sqrt(lost)
     inverse = 1.0 / numbers[SIZE]
@@ -269,16 +271,25 @@ def _finish(count: Any, team: Any, x: Any, task: Any, room: Any, found: Any) -> 
         u[j] *= inverse
 
 
+@Separate
+def work_together(
+    team: Any, x: Any, directions: Any, key: Any, tol: float, both: bool, least: float, most: float,
+    task: Any, room: Any, found: Any,
+) -> None:  # fmt: skip
+    """Lead the search or take tiles, as one of a team."""
+    member = enter(team)
+    if member == 0:
+        _lead(team, member, x, directions, key, tol, both, least, most, task, room, found)
+        dismiss(team)
+    while not dismissed(team):
+        _take_tiles(team, member, x, task, room, found.u)
+
+
 @Kernel
 def search(
-    members: int, team: Any, x: Any, directions: Any, key: Any, tol: float, both: bool, least: float,
-    most: float, task: Any, room: Any, found: Any,
+    members: int, address: int, team: Any, x: Any, directions: Any, key: Any, tol: float, both: bool,
+    least: float, most: float, task: Any, room: Any, found: Any,
 ) -> None:  # fmt: skip
     """Fill `found` by at most `members` threads; `directions` (2, C) are lost."""
     for _ in prange(members):
-        member = enter(team)
-        if member == 0:
-            _lead(team, x, directions, key, tol, both, least, most, task, room, found)
-            dismiss(team)
-        while not dismissed(team):
-            _take_tiles(team, member, x, task, room, found.u)
+        call(address, (team, x, directions, key, tol, both, least, most, task, room, found))

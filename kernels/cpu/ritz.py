@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from eigenfeatures.kernels.cpu.compile import helper
-from eigenfeatures.kernels.cpu.eigen import decompose, dot, subtract
+from eigenfeatures.kernels.cpu.compile import helper, inlined
+from eigenfeatures.kernels.cpu.eigen import copy, decompose, dot, largest_of, subtract
 
 # Passes before the residuals tell how fast they fall.
 TRIAL = 3
@@ -57,21 +57,28 @@ def extend(projected: Any, basis: Any, images: Any) -> None:
         projected[last, i] = mean
 
 
-@helper
+@inlined
 def leading_pairs(projected: Any, values: Any, weights: Any) -> None:
     """Fill `values` and `weights` (m, k) with the first eigenvalues and vectors of a projected matrix (k, k).
 
     Those beyond the k-th become zero. There may be more values than vectors.
     """
     count = len(projected)
-    largest = np.abs(projected).max()
+    largest = 0.0
+    for i in range(count):
+        largest = max(largest, largest_of(projected[i]))
     values[:], weights[:] = 0.0, 0.0
     if largest == 0:  # X maps all of the basis to zero: any of it will do
         weights[0, 0] = 1.0
         return
     found, vectors = np.empty(count), np.empty((min(len(weights), count), count))
-    decompose(projected / largest, found, vectors)
-    weights[: len(vectors)] = vectors
+    scaled = np.empty((count, count))
+    for i in range(count):
+        for j in range(count):
+            scaled[i, j] = projected[i, j] / largest
+    decompose(scaled, found, vectors)
+    for i in range(len(vectors)):
+        copy(vectors[i], weights[i, :count])
     for i in range(min(len(values), count)):
         values[i] = found[i] * largest
 
