@@ -15,6 +15,8 @@ from eigenfeatures.export.settings import Settings, read_config
 
 Values = dict[str, Any]
 
+RESUME = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")]
+
 _CONFIG = Annotated[
     Path | None, typer.Option("--config", help="TOML file with the same settings; options override it.")
 ]
