@@ -25,7 +25,7 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.job import Survey
 from eigenfeatures.export.batch.options import Options
-from eigenfeatures.export.batch.plan import Part
+from eigenfeatures.export.batch.plan import WORKER_BLOCKS, Part
 from eigenfeatures.export.batch.worker import Desk, Done, Order, block_task, survey_task
 from eigenfeatures.export.versions import difference, versions
 
@@ -136,9 +136,9 @@ class Crew:
             self._client.unregister_worker_plugin(self._name)
 
     def _room(self) -> int:
-        """Return how many tasks to have: one that runs in each thread, and another one for each worker."""
+        """Return how many tasks to have: what each worker's threads can do, and another one for each."""
         threads: dict[str, int] = self._client.nthreads()
-        return max(2, sum(threads.values()) + len(threads))
+        return max(2, sum(min(count, WORKER_BLOCKS) + 1 for count in threads.values()))
 
 
 @contextmanager
@@ -197,10 +197,10 @@ def _client(where: Any, address: str) -> Iterator[Any]:
 
 @contextmanager
 def _local(workers: int) -> Iterator[Any]:
-    """Start processes of one thread each on this machine."""
+    """Start processes on this machine, each of as many threads as it may have blocks in hand."""
     with LocalCluster(  # type: ignore[no-untyped-call]
         n_workers=workers,
-        threads_per_worker=1,
+        threads_per_worker=WORKER_BLOCKS,
         processes=True,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",

@@ -17,6 +17,10 @@ from eigenfeatures.export.batch.stages import DEPTH
 RAW_BLOCKS = 3 + 2 * DEPTH
 RESULT_BLOCKS = 3 + DEPTH
 
+# Blocks that a cluster's worker has in hand, whatever its threads. All may be results at once, beside the
+# writer's copy: no more than in one process.
+WORKER_BLOCKS = min(RAW_BLOCKS, RESULT_BLOCKS - 1)
+
 # More would gain nothing, and a run that is killed loses a block.
 MOST_BATCHES = 8
 

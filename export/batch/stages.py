@@ -3,8 +3,9 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from eigenfeatures.export.batch.clock import Clock
 
@@ -12,6 +13,9 @@ from eigenfeatures.export.batch.clock import Clock
 DEPTH = 1
 
 _END = object()
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,51 @@ def run_stages(items: Iterable[Any], stages: Sequence[Stage], clock: Clock) -> G
             pipe.close()
         for thread in threads:
             thread.join()
+
+
+class StageThreads:
+    """The threads of stages, for callers that each bring one item and wait for what becomes of it.
+
+    Callers in several threads have their items in different stages at once. A stage always works in
+    the same thread, so that libraries keep one set of threads and buffers for it, as in `run_stages`.
+
+    Parameters
+    ----------
+    names
+        Of the stages.
+    begin
+        Called first in each of the threads.
+    """
+
+    def __init__(self, names: Iterable[str], begin: Callable[[], None]) -> None:
+        self._threads = {name: ThreadPoolExecutor(1, name, begin) for name in names}
+        self._change = threading.Lock()
+        self._closed = False
+
+    def do(
+        self, name: str, work: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+    ) -> Result:
+        """Call `work` in the thread of a stage, after what others gave to it, and return its result.
+
+        Raises
+        ------
+        CancelledError
+            When the stages are closed before it begins.
+        """
+        with self._change:
+            if self._closed:
+                raise CancelledError(f"'{name}' is closed")
+            future = self._threads[name].submit(work, *args, **kwargs)
+        return future.result()
+
+    def close(self) -> None:
+        """Wait until each stage has done with the item in hand; what waits for a stage is cancelled."""
+        with self._change:
+            self._closed = True
+        for thread in self._threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
+        for thread in self._threads.values():
+            thread.shutdown(wait=True)
 
 
 class _Source(Protocol):

@@ -3,21 +3,27 @@
 A block is written by the worker that computed it: its maps into the one Zarr of each volume, where no
 two blocks share a chunk, and its numbers as one file. Doing a block twice writes the same bytes, so a block
 whose worker was lost is simply given to another one.
+
+A worker with several threads has as many tasks at once, and these overlap: while one block is inferred, the
+next is read and the one before is written. With one thread they go on in turn.
 """
 
+import asyncio
 import hashlib
 import json
 import signal
 import socket
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numba
-from distributed import Worker, WorkerPlugin, get_worker
+from distributed import Reschedule, Worker, WorkerPlugin, get_worker
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import sha256
@@ -28,10 +34,16 @@ from eigenfeatures.export.batch.folder import RECORD_FILE, write_block
 from eigenfeatures.export.batch.job import Survey, Work, infer_part, prepare_part, read_part, survey
 from eigenfeatures.export.batch.opening import open_work
 from eigenfeatures.export.batch.options import Options
-from eigenfeatures.export.batch.plan import BlockPlan, Part
+from eigenfeatures.export.batch.plan import WORKER_BLOCKS, BlockPlan, Part
 from eigenfeatures.export.batch.source import Source
+from eigenfeatures.export.batch.stages import StageThreads
 from eigenfeatures.export.batch.table import split_volumes
 from eigenfeatures.export.batch.volumes import Volumes, make_volumes
+
+# Of a block, in this order.
+_STAGES = ("read", "prepare", "infer", "write")
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class Done:
     digest : str
         SHA-256 of its file.
     seconds : dict
-        What this worker measured since the block before.
+        What this worker measured since it last told, in all its threads.
     said : tuple of str
         What a person should know.
     """
@@ -102,77 +114,115 @@ class Desk(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:  # noqa: ARG002
         """Begin in a worker; called by Dask, also in one that joins later."""
-        self._lock = threading.Lock()
-        self._opened = ExitStack()
-        self._clock, self._said = Clock(), list[str]()
+        self._room = threading.BoundedSemaphore(WORKER_BLOCKS)
+        self._threads = StageThreads(_STAGES, self._limit_kernels)
+        self._opening, self._opened = threading.Lock(), ExitStack()
+        self._clock, self._told = Clock(), _Told()
         self._work: tuple[Engine, list[Source]] | None = None
         self._bench: _Bench | None = None
 
-    def teardown(self, worker: Worker) -> None:  # noqa: ARG002
-        """Close all, once the block in hand is written."""
-        with self._lock:
-            self._opened.close()
-            self._work = self._bench = None
+    async def teardown(self, worker: Worker) -> None:  # noqa: ARG002
+        """Close all, once no stage has a block in hand; the worker answers the scheduler meanwhile."""
+        await asyncio.to_thread(self._close)
 
     def survey(self, share: int) -> tuple[Survey, tuple[str, ...]]:
         """Run one slice and plan the blocks; `share` workers use this machine's memory."""
-        with self._lock:
-            engine, sources = self._open()
-            found = survey(engine, sources, self._options.batch, self._options.max_memory, share)
-            self._clock.take()  # of the warm-up
-            return found, self._take_said()
+        found = self._threads.do("infer", self._survey, share)
+        self._clock.take()  # of the warm-up
+        return found, self._told.take()
 
     def run(self, order: Order, part: Part) -> Done:
-        """Read, compute and write one block."""
-        with self._lock:
-            engine, sources = self._open()
+        """Read, compute and write one block, while other threads do the same with others."""
+        with self._room:
+            digest = self._bench_for(order).run(part)
+            return Done(digest, self._clock.take(), self._told.take())
+
+    def _survey(self, share: int) -> Survey:
+        return survey(*self._open(), self._options.batch, self._options.max_memory, share)
+
+    def _bench_for(self, order: Order) -> "_Bench":
+        with self._opening:
             if self._bench is None:
-                self._said.clear()  # which the survey told already
-                self._bench = _Bench(order, engine, sources, self._clock, self._said.append)
-            return Done(self._bench.run(part), self._clock.take(), self._take_said())
+                self._bench = self._threads.do("infer", self._make_bench, order)
+            return self._bench
+
+    def _make_bench(self, order: Order) -> "_Bench":
+        engine, sources = self._open()
+        self._told.take()  # which the survey told already
+        return _Bench(order, engine, sources, self._threads, self._clock, self._told.add)
 
     def _open(self) -> tuple[Engine, list[Source]]:
-        threads = self._options.threads
-        if threads is not None:  # of the kernels, in this thread
-            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        """Open the work in the thread that will infer, where some libraries set up what they need."""
         if self._work is None:
-            opening = open_work(self._model, self._stacks, self._options, self._clock, self._said.append)
+            opening = open_work(self._model, self._stacks, self._options, self._clock, self._told.add)
             self._work = self._opened.enter_context(opening)
         return self._work
 
-    def _take_said(self) -> tuple[str, ...]:
-        said = tuple(self._said)
-        self._said.clear()
-        return said
+    def _limit_kernels(self) -> None:
+        threads = self._options.threads
+        if threads is not None:
+            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+
+    def _close(self) -> None:
+        self._threads.close()
+        self._opened.close()
+        self._work = self._bench = None
 
 
 class _Bench:
-    """A job in hand: what computes and writes its blocks."""
+    """A job in hand: what computes and writes its blocks, each stage in a thread of its own."""
 
     def __init__(
-        self, order: Order, engine: Engine, sources: Sequence[Source], clock: Clock, say: Any
+        self,
+        order: Order,
+        engine: Engine,
+        sources: Sequence[Source],
+        threads: StageThreads,
+        clock: Clock,
+        say: Callable[[str], None],
     ) -> None:
         _check(order, engine, sources)
-        self._order, self._engine, self._sources, self._clock = order, engine, sources, clock
+        self._order, self._engine, self._sources = order, engine, sources
+        self._threads, self._clock = threads, clock
         self._batches = Batches(engine, order.plan.batch, say)
         self._volumes: Volumes = make_volumes(
             "zarr", order.out, sources, order.shapes, engine.facts, order.plan.block
         )
 
     def run(self, part: Part) -> str:
-        with self._clock.span("read"):
-            work = read_part(self._sources, part)
-        with self._clock.span("prepare"):
-            prepare_part(self._engine, work)
-        with self._clock.span("infer"):
-            infer_part(self._batches, work)
-        with self._clock.span("write"):
-            return self._write(work)
+        work = self._stage("read", partial(read_part, self._sources, part))
+        work = self._stage("prepare", partial(prepare_part, self._engine, work))
+        work = self._stage("infer", partial(infer_part, self._batches, work))
+        return self._stage("write", partial(self._write, work))
+
+    def _stage(self, name: str, work: Callable[[], Result]) -> Result:
+        def measured() -> Result:
+            with self._clock.span(name):
+                return work()
+
+        return self._threads.do(name, measured)
 
     def _write(self, work: Work) -> str:
         maps, numbers = split_volumes(work.arrays)
         self._volumes.write(work.part, maps)
         return write_block(self._order.out, work.part.number, numbers)
+
+
+class _Told:
+    """What a person should know, until a task takes it along."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._change = threading.Lock()
+
+    def add(self, line: str) -> None:
+        with self._change:
+            self._lines.append(line)
+
+    def take(self) -> tuple[str, ...]:
+        with self._change:
+            taken, self._lines = self._lines, []
+        return tuple(taken)
 
 
 def dask_setup(worker: Worker) -> None:  # noqa: ARG001
@@ -182,12 +232,14 @@ def dask_setup(worker: Worker) -> None:  # noqa: ARG001
 
 def survey_task(name: str, share: int) -> tuple[Survey, tuple[str, ...]]:
     """Plan a job in a worker; the task of `Desk.survey`."""
-    return _desk(name).survey(share)
+    with _done_elsewhere():
+        return _desk(name).survey(share)
 
 
 def block_task(name: str, order: Order, part: Part) -> Done:
     """Do a block in a worker; the task of `Desk.run`."""
-    return _desk(name).run(order, part)
+    with _done_elsewhere():
+        return _desk(name).run(order, part)
 
 
 def fingerprint(sources: Sequence[Source]) -> str:
@@ -201,6 +253,15 @@ def fingerprint(sources: Sequence[Source]) -> str:
 
 def _desk(name: str) -> Desk:
     return cast(Desk, get_worker().plugins[name])
+
+
+@contextmanager
+def _done_elsewhere() -> Iterator[None]:
+    """Let another worker do the task that this one, since it closes, doesn't end."""
+    try:
+        yield
+    except CancelledError as error:
+        raise Reschedule from error
 
 
 def _check(order: Order, engine: Engine, sources: Sequence[Source]) -> None:

@@ -2,11 +2,12 @@
 
 import threading
 import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
 from eigenfeatures.export.batch.clock import Clock
-from eigenfeatures.export.batch.stages import DEPTH, Stage, run_stages
+from eigenfeatures.export.batch.stages import DEPTH, Stage, StageThreads, run_stages
 
 NAMES = ("first", "second", "third")
 
@@ -139,3 +140,57 @@ def test_a_finished_item_is_not_held():
         assert [ref() is None for ref in seen] == [True, True, True]
 
     assert list(run_stages(items(), stages(first=lambda _: 1), Clock())) == [1, 1, 1]
+
+
+@pytest.fixture
+def threads():
+    threads = StageThreads(NAMES, lambda: None)
+    yield threads
+    threads.close()
+
+
+def test_callers_have_their_items_in_different_stages_at_once(threads):
+    meeting = threading.Barrier(2, timeout=10)
+    with ThreadPoolExecutor(2) as callers:
+        found = [callers.submit(threads.do, name, meeting.wait) for name in NAMES[:2]]
+        assert {future.result() for future in found} == {0, 1}
+
+
+def test_a_stage_has_one_thread_and_begins_once():
+    begun = []
+    threads = StageThreads(["only"], lambda: begun.append(threading.get_ident()))
+    with ThreadPoolExecutor(8) as callers:
+        idents = set(callers.map(lambda _: threads.do("only", threading.get_ident), range(50)))
+    threads.close()
+    assert [*idents] == begun
+
+
+def test_an_error_is_raised_to_its_caller_alone(threads):
+    with pytest.raises(ZeroDivisionError):
+        threads.do("first", lambda: 1 // 0)
+    assert threads.do("first", lambda: 1) == 1
+
+
+def test_closing_waits_for_the_item_in_hand_and_cancels_the_rest():
+    threads = StageThreads(["only"], lambda: None)
+    begun, go_on, done = threading.Event(), threading.Event(), []
+
+    def work():
+        begun.set()
+        assert go_on.wait(10)
+        done.append("work")
+
+    with ThreadPoolExecutor(3) as callers:
+        working = callers.submit(threads.do, "only", work)
+        assert begun.wait(10)
+        waiting = callers.submit(threads.do, "only", done.append, "never")
+        closing = callers.submit(lambda: (threads.close(), done.append("closed")))
+        with pytest.raises(CancelledError):
+            waiting.result(10)
+        assert not done
+        go_on.set()
+        closing.result(10)
+        working.result(10)
+    assert done == ["work", "closed"]
+    with pytest.raises(CancelledError, match="'only' is closed"):
+        threads.do("only", lambda: None)
