@@ -12,9 +12,9 @@ from peers import images
 from peers import inference_files as files
 from peers.checks import CloseTo
 from peers.cuda import Queued
-from peers.inference import collected
+from peers.inference import Answer, collected
 from peers.inferred import CHAIN, FLOAT32, Expected, Inferred
-from peers.table import Check, Library, Limit, Operation, Reopened, Role, Target, Work
+from peers.table import Check, Library, Limit, Operation, Role, Target, Work
 
 Array = NDArray[Any]
 
@@ -88,18 +88,28 @@ def _work(size: tuple[int, ...]) -> Work:
     )
 
 
-def infer_with(engine: str, device: str = "cuda", *, tf32: bool = False) -> Callable[[Given], Reopened]:
-    """Return the set-up of the whole chain; that the model is opened isn't timed."""
+def infer_with(
+    name: str, device: str = "cuda", *, tf32: bool = False
+) -> Callable[[Given], Callable[[], Answer]]:
+    """Return the set-up of the whole chain, from file to arrays, on an engine that stays open."""
 
-    def prepare(given: Given) -> Reopened:
-        from eigenfeatures.export import infer
+    def prepare(given: Given) -> Callable[[], Answer]:
+        from eigenfeatures.export.batch.clock import Clock
+        from eigenfeatures.export.batch.engine import open_engine
+        from eigenfeatures.export.batch.job import run_blocks
+        from eigenfeatures.export.batch.plan import BlockPlan
+        from eigenfeatures.export.batch.source import Reading, open_sources
 
         outputs = ("probabilities", "alpha", "eigenfeatures", "singular_values", "gap", "residual")
-        run = _run(given.side)
-        return Reopened(
-            lambda: infer(run, given.path, outputs=outputs, engine=engine, device=device, tf32=tf32),
-            collected,
-        )
+        engine = open_engine(_run(given.side), outputs, name, device, tf32=tf32)
+        sources = open_sources([given.path], Reading(), engine.facts)
+        plan = BlockPlan(_BATCH, 4 * _BATCH)
+
+        def call() -> Answer:
+            parts = plan.parts([len(given.slices)])
+            return collected(run_blocks(engine, sources, parts, plan.batch, Clock(), lambda _: None))
+
+        return call
 
     return prepare
 

@@ -156,9 +156,13 @@ def _of_library(array: Any, library: str) -> Any:
     if library == "torch":
         import torch
 
-        return torch.as_tensor(array)
+        tensor = torch.as_tensor(array)
+        if tensor.is_cuda:  # blocks are put together on the default stream
+            torch.cuda.default_stream(tensor.device).synchronize()
+        return tensor
     if library == "cupy":
         import cupy
 
+        cupy.cuda.Stream.null.synchronize()
         return cupy.asarray(array)
     return array

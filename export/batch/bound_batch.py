@@ -1,5 +1,6 @@
 """A graph of ONNX Runtime on a device, whose buffers stay where they are from batch to batch."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -9,6 +10,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.overlap import overlapped
+
+# While CUDA records, no other thread may allocate memory there, so at least no two record at once.
+_RECORDING = threading.Lock()
 
 
 class Memory(Protocol):
@@ -20,9 +24,12 @@ class Memory(Protocol):
     ----------
     device : str
         ONNX Runtime's name of it.
+    number : int
+        Of the device among those of its kind.
     """
 
     device: str
+    number: int
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """Return an array of the device."""
@@ -52,6 +59,10 @@ class Memory(Protocol):
         """Let this thread wait for an event."""
         ...
 
+    def settle(self) -> None:
+        """Wait for both queues, and give back what arrays that are no more have had."""
+        ...
+
 
 class _Upload:
     """A batch on its way to the device."""
@@ -76,6 +87,8 @@ class BoundBatch:
 
     A shorter batch, the last one, is filled up with zeros, so that the shapes stay. Since the addresses stay
     as well, CUDA can record all kernels of the graph once and launch them together ever after (a CUDA graph).
+    It records for the thread that makes this object, and again for another one that runs it first. Where
+    another thread allocates memory of the GPU meanwhile, recording fails.
     What is uploaded and downloaded has two places, since one batch is copied while another is computed.
 
     Parameters
@@ -107,12 +120,15 @@ class BoundBatch:
         self._input = memory.empty(shape, dtype)
         self._binding = session.io_binding()
         name, element = session.get_inputs()[0].name, np.dtype(dtype).type
-        self._binding.bind_input(name, memory.device, 0, element, shape, memory.address(self._input))
-        self._made = self._first_run(outputs)
-        self._outputs = self._arrays(memory.empty)
-        for name, array in self._outputs.items():
-            place, element = memory.address(array), np.dtype(array.dtype).type
-            self._binding.bind_output(name, memory.device, 0, element, array.shape, place)
+        where = (memory.device, memory.number)
+        self._binding.bind_input(name, *where, element, shape, memory.address(self._input))
+        with _RECORDING:
+            self._kinds = self._first_run(outputs)
+            self._outputs = self._arrays(memory.empty)
+            for name, array in self._outputs.items():
+                place, element = memory.address(array), np.dtype(array.dtype).type
+                self._binding.bind_output(name, *where, element, array.shape, place)
+            session.run_with_iobinding(self._binding, _run_options(recording, waits=True))
         self._copies = [self._arrays(memory.empty) for _ in range(2)]
         self._hosts = [self._arrays(memory.pinned) for _ in range(2)]
 
@@ -141,22 +157,38 @@ class BoundBatch:
                 self._copies.reverse()
                 return self._compute(uploaded, self._arrays(self._memory.empty) if keep else self._copies[0])
 
-        download = self._kept if keep else self._downloaded
+        def download(results: _Results) -> Callable[[], dict[str, Any]]:
+            finish = self._kept(results) if keep else self._downloaded(results)
+
+            def measured() -> dict[str, Any]:
+                with clock.span("network and SVD"):  # which was only queued
+                    self._memory.wait(results.made)
+                return finish()
+
+            return measured
+
         return overlapped(batches, self._upload, compute, download, clock)
 
-    def _arrays(self, make: Callable[[tuple[int, ...], DTypeLike], Any]) -> dict[str, Any]:
-        return {name: make(like.shape, like.dtype) for name, like in self._made.items()}
+    def close(self) -> None:
+        """Wait for what is queued, then give the buffers back; nothing can be run any more."""
+        self._memory.settle()
+        del self._binding, self._input, self._uploads, self._outputs, self._copies, self._hosts
+        self._memory.settle()
 
-    def _first_run(self, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Run once, unrecorded, which finds the fastest convolutions, and return the outputs."""
+    def _arrays(self, make: Callable[[tuple[int, ...], DTypeLike], Any]) -> dict[str, Any]:
+        return {name: make(*kind) for name, kind in self._kinds.items()}
+
+    def _first_run(self, outputs: Sequence[str]) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
+        """Run once, which finds the fastest convolutions, and return the outputs' shapes and dtypes."""
         for name in outputs:
-            self._binding.bind_output(name, self._memory.device)
+            self._binding.bind_output(name, self._memory.device, self._memory.number)
         zeros = self._uploads[0]
         zeros.host[:] = 0
         arrived = self._memory.upload(zeros.host, zeros.array)
         self._memory.wait(self._memory.copy(zeros.array, self._input, arrived))
         self._session.run_with_iobinding(self._binding, _run_options(None, waits=True))
-        return dict(zip(outputs, self._binding.copy_outputs_to_cpu(), strict=True))
+        made = self._binding.copy_outputs_to_cpu()
+        return {name: (array.shape, array.dtype) for name, array in zip(outputs, made, strict=True)}
 
     def _upload(self, slices: NDArray[Any]) -> _Upload:
         self._uploads.reverse()
@@ -188,11 +220,7 @@ class BoundBatch:
         return finish
 
     def _kept(self, results: _Results) -> Callable[[], dict[str, Any]]:
-        def finish() -> dict[str, Any]:
-            self._memory.wait(results.made)
-            return {name: array[: results.length] for name, array in results.arrays.items()}
-
-        return finish
+        return lambda: {name: array[: results.length] for name, array in results.arrays.items()}
 
 
 def _run_options(recording: int | None, *, waits: bool = False) -> Any:

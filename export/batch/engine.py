@@ -21,6 +21,23 @@ class DeviceMemoryError(RuntimeError):
     """The device has too little memory for a batch; a smaller one may fit."""
 
 
+# What messages say when an allocation fails, of libraries that have no exception of their own for it.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "failed to allocate memory",
+    "allocation failed",
+    "alloc_failed",
+    "bad_alloc",
+    "bad allocation",
+)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether an error of a library is for want of memory; CuPy's is a `MemoryError`."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(part in text for part in _OUT_OF_MEMORY)
+
+
 class NoDeviceError(InputError):
     """An engine finds no GPU here; another engine may."""
 

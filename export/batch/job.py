@@ -69,11 +69,15 @@ def probe(engine: Engine, sources: Sequence[Source]) -> Probe:
     statistics = slice_statistics(slices, engine.facts.operator)
     run = Batches(engine, 2, lambda _: None)
     outputs = run(slices)
-    resident = psutil.Process().memory_info().rss
-    # Of two at once: a runtime that keeps its buffers has those of the first slice already.
-    working = working_set(lambda: run(np.concatenate([slices, slices])))
     results = sum(array.nbytes for array in (*outputs.values(), *statistics))
-    working = max(working, slices.nbytes + results)
+    resident = psutil.Process().memory_info().rss
+    if engine.name.endswith("cuda"):
+        # What it takes of the host are the batches on their way: two up, and three down.
+        working = 2 * slices.nbytes + 3 * results
+    else:
+        # Of two at once: a runtime that keeps its buffers has those of the first slice already.
+        working = working_set(lambda: run(np.concatenate([slices, slices])))
+        working = max(working, slices.nbytes + results)
     return Probe(Demand(slices.nbytes, results, working, resident, reading), outputs)
 
 

@@ -19,6 +19,7 @@ from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
 from eigenfeatures.export.batch.facts import CLASS_MAPS, ModelFacts
 from eigenfeatures.export.batch.out_of_memory import told_of_memory
+from eigenfeatures.export.batch.torch_copies import this_device
 from eigenfeatures.export.batch.whole_slice import WholeSlice
 from eigenfeatures.export.batch.windows import Windows
 from eigenfeatures.export.outputs import ALPHA, DECOMPOSITION, checked_request
@@ -146,7 +147,7 @@ class _Whole:
         request = checked_request(
             model.network, tuple(asked), facts.layer, facts.resolution, facts.rank, any_size=False
         )
-        self._device, self._clock, self._tf32 = torch.device(device), clock, tf32
+        self._device, self._clock, self._tf32 = this_device(device), clock, tf32
         self._preprocessing = model.preprocessing
         self._evaluate = WholeSlice(model.network.to(self._device), request, size)
 

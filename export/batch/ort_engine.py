@@ -1,7 +1,10 @@
 """The exported graph in ONNX Runtime, on the CPU or, not yet run on a GPU, through CUDA."""
 
 import math
+import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
@@ -16,7 +19,7 @@ from eigenfeatures.eigen.files import sha256
 from eigenfeatures.eigen.preprocessing import operator_named
 from eigenfeatures.export.batch.bound_batch import BoundBatch, Memory
 from eigenfeatures.export.batch.clock import Clock
-from eigenfeatures.export.batch.engine import DeviceMemoryError, Engine, NoDeviceError
+from eigenfeatures.export.batch.engine import DeviceMemoryError, Engine, NoDeviceError, lacks_memory
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.of_maps import alpha_of, kernel_threads, triplets_of
 from eigenfeatures.export.graph_edits import with_outputs
@@ -27,9 +30,6 @@ if TYPE_CHECKING:
     from eigenfeatures.export.batch.cuda_memory import CudaMemory
 
 _DTYPES = {"tensor(uint8)": "u1", "tensor(uint16)": "u2", "tensor(int16)": "i2", "tensor(float)": "f4"}
-
-# What ONNX Runtime's messages say when an allocation fails; it has no exception of its own for it.
-_OUT_OF_MEMORY = ("out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
 
 
 class OrtEngine(Engine):
@@ -107,18 +107,24 @@ class OrtEngine(Engine):
         try:
             memory = self._memory
             yield from map(self._on_cpu, batches) if memory is None else self._on_gpu(batches, memory)
-        except MemoryError as error:
-            raise DeviceMemoryError(str(error)) from error
         except Exception as error:  # ONNX Runtime's exceptions share no public base class
-            if any(text in str(error).lower() for text in _OUT_OF_MEMORY):
-                self._bound = None
-                raise DeviceMemoryError(str(error).splitlines()[0]) from error
-            raise
+            if not lacks_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # which hold buffers that were being made
+            self._unbind()
+            raise DeviceMemoryError((str(error) or "out of memory").splitlines()[0]) from error
 
     def close(self) -> None:
         """Drop the session and its buffers."""
-        self._bound = None
+        self._unbind()
         self._session = None
+
+    def _unbind(self) -> None:
+        if self._bound is not None:
+            self._bound.close()
+            self._bound = None
+        elif self._memory is not None:
+            self._memory.settle()
 
     def _on_cpu(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
         with self._clock.span("network" if self._of_maps else "network and SVD"):
@@ -145,13 +151,15 @@ class OrtEngine(Engine):
     def _on_gpu(self, batches: Iterable[NDArray[Any]], memory: Memory) -> Iterator[dict[str, Any]]:
         """Run batches of which none is longer than the first."""
         following = iter(batches)
-        for first in following:
-            if self._bound is None or not self._bound.takes(first):
-                self._bound = None  # its buffers first, then the new ones
-                self._bound = BoundBatch(
-                    self._session, self._asked, first.shape, first.dtype, memory, next(self._recordings)
-                )
-            yield from self._bound.run(chain([first], following), self._clock, keep=self._keep)
+        first = next(following, None)
+        if first is None:
+            return
+        if self._bound is None or not self._bound.takes(first):
+            self._unbind()  # its buffers first, then the new ones
+            self._bound = BoundBatch(
+                self._session, self._asked, first.shape, first.dtype, memory, next(self._recordings)
+            )
+        yield from self._bound.run(chain([first], following), self._clock, keep=self._keep)
 
 
 def _cuda_memory() -> "CudaMemory":
@@ -167,15 +175,22 @@ def _cuda_memory() -> "CudaMemory":
 
 
 def _cuda_options(memory: "CudaMemory", graph: Any, tf32: bool) -> dict[str, str]:
-    # Graphs for any size have nodes that compute shapes, on the CPU, which CUDA can't record.
-    _, *sides = graph.graph.input[0].type.tensor_type.shape.dim
     return {
+        "device_id": str(memory.number),
         # All batches have one shape, so that the search for the fastest convolution is made once.
         "cudnn_conv_algo_search": "EXHAUSTIVE",
         "use_tf32": str(int(tf32)),
-        "enable_cuda_graph": str(int(all(side.HasField("dim_value") for side in sides))),
+        "enable_cuda_graph": str(int(_has_one_size(graph))),
+        # Else it takes up to twice of what it needs, which CuPy can't have then.
+        "arena_extend_strategy": "kSameAsRequested",
         "user_compute_stream": str(memory.stream),
     }
+
+
+def _has_one_size(graph: Any) -> bool:
+    """Tell a graph for slices of one size from one that computes shapes, which CUDA can't record."""
+    _, *sides = graph.graph.input[0].type.tensor_type.shape.dim
+    return all(side.HasField("dim_value") for side in sides)
 
 
 def _session(
@@ -188,9 +203,10 @@ def _session(
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     providers: list[Any] = ["CPUExecutionProvider"]
     if cuda is not None:
-        # Without this ONNX Runtime falls back to the CPU and says nothing.
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         providers = [("CUDAExecutionProvider", cuda)]
+        if cuda["enable_cuda_graph"] == "1":
+            # Else ONNX Runtime may leave nodes to the CPU and say nothing. Those of shapes belong there.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
@@ -206,6 +222,10 @@ def _check_cuda() -> None:
     """Refuse a build without CUDA. That it is named here is no proof of a GPU; a session on it is."""
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise NoDeviceError("this ONNX Runtime has no CUDA, which eigenfeatures[gpu] installs")
+    if hasattr(onnxruntime, "preload_dlls"):
+        # It looks for CUDA's libraries where pip puts them only if told to. What it prints is no result.
+        with redirect_stdout(sys.stderr):
+            onnxruntime.preload_dlls()
 
 
 def _of_maps(graph: Any, metadata: dict[str, Any], outputs: Sequence[str]) -> frozenset[str]:

@@ -1,12 +1,13 @@
 """What torch and CuPy say when the memory of a device runs out, in our words."""
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from eigenfeatures.export.batch.engine import DeviceMemoryError
+from eigenfeatures.export.batch.engine import DeviceMemoryError, lacks_memory
 
 
 @contextmanager
@@ -17,7 +18,10 @@ def told_of_memory() -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:  # the second is also the base of CuPy's
+    except (RuntimeError, MemoryError) as error:  # the first is the base of torch's errors
+        if not lacks_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # which hold what was computed so far
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
             if cupy := sys.modules.get("cupy"):

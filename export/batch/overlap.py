@@ -1,7 +1,7 @@
 """Batches through a device: a batch is copied while its neighbour is computed."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from typing import TypeVar
 
 from eigenfeatures.export.batch.clock import Clock
@@ -37,24 +37,30 @@ def overlapped(
     clock
         Measures what this thread spends on ``upload`` and ``download``: what isn't hidden behind the work.
     """
-    ahead: list[Uploaded] = []
-    begun: list[Callable[[], Result]] = []
-    for group in chain(([batch] for batch in batches), [[]]):
-        following = []
-        for batch in group:
-            with clock.span("upload"):
-                following.append(upload(batch))
-        for uploaded in ahead:
-            computed = compute(uploaded)
-            yield from _finished(begun, clock)
-            with clock.span("download"):
-                begun = [download(computed)]
-        ahead = following
-    yield from _finished(begun, clock)
-
-
-def _finished(begun: list[Callable[[], Result]], clock: Clock) -> Iterator[Result]:
-    for finish in begun:
+    finish: Callable[[], Result] | None = None
+    for uploaded in _one_ahead(batches, upload, clock):
+        computed = compute(uploaded)
+        if finish is not None:
+            yield _finished(finish, clock)
         with clock.span("download"):
-            result = finish()
-        yield result
+            finish = download(computed)
+    if finish is not None:
+        yield _finished(finish, clock)
+
+
+def _one_ahead(
+    batches: Iterable[Batch], upload: Callable[[Batch], Uploaded], clock: Clock
+) -> Iterator[Uploaded]:
+    """Yield each batch once the next one's upload has begun, too."""
+    uploads: deque[Uploaded] = deque()
+    for batch in batches:
+        with clock.span("upload"):
+            uploads.append(upload(batch))
+        if len(uploads) > 1:
+            yield uploads.popleft()
+    yield from uploads
+
+
+def _finished(finish: Callable[[], Result], clock: Clock) -> Result:
+    with clock.span("download"):
+        return finish()

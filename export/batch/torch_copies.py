@@ -8,6 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+def this_device(name: str) -> torch.device:
+    """Return ``cpu``, or of ``cuda`` the GPU that is torch's current one in this thread, for all threads."""
+    return torch.device(name, torch.cuda.current_device()) if name == "cuda" else torch.device(name)
+
+
 class Upload(NamedTuple):
     """A tensor on its way to the GPU, and the event that it is there."""
 

@@ -19,7 +19,7 @@ from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.of_maps import alpha_of, kernel_threads, triplets_of
 from eigenfeatures.export.batch.out_of_memory import told_of_memory
 from eigenfeatures.export.batch.overlap import overlapped
-from eigenfeatures.export.batch.torch_copies import Copies, Upload
+from eigenfeatures.export.batch.torch_copies import Copies, Upload, this_device
 from eigenfeatures.export.metadata import read_metadata
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, checked_request
 from eigenfeatures.export.run_folder import RunFolder
@@ -72,7 +72,7 @@ class TorchEngine(Engine):
             raise NoDeviceError("torch finds no GPU")
         if threads is not None:
             torch.set_num_threads(threads)
-        self._device = torch.device(device)
+        self._device = this_device(device)
         folder = RunFolder.open(run)
         settings = folder.settings
         model = load_model(run)

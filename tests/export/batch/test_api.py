@@ -52,8 +52,13 @@ def test_arrays_of_cupy_are_made_of_tensors_and_need_a_gpu(finished_run, stacks,
         export.infer(finished_run, stacks / "sample1.tif", engine="torch", device="cpu", library="cupy")
     with pytest.raises(InputError, match=r"library 'jax' is unknown; choose one of numpy, torch, cupy"):
         export.infer(finished_run, stacks / "sample1.tif", library="jax")
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(asarray=lambda array: ("cupy", array)))
+    waited = []
+    default = SimpleNamespace(synchronize=lambda: waited.append("for the default stream"))
+    streams = SimpleNamespace(Stream=SimpleNamespace(null=default))
+    fake = SimpleNamespace(asarray=lambda array: ("cupy", array), cuda=streams)
+    monkeypatch.setitem(sys.modules, "cupy", fake)
     assert _of_library(tensor := torch.ones(3), "cupy") == ("cupy", tensor)
+    assert waited == ["for the default stream"]
 
 
 def test_an_open_stack_stays_open(finished_run, stacks):

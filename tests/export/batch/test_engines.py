@@ -228,7 +228,8 @@ def test_that_cuda_is_named_is_no_proof_of_a_gpu(finished_run, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=r"no GPU can be used: CuPy (finds no GPU|is missing)"):
         open_engine(finished_run, None, "ort-cuda")
-    monkeypatch.setattr(ort_engine, "_cuda_memory", lambda: Namespace(stream=0))
+    memory = Namespace(stream=0, number=0, settle=lambda: None)
+    monkeypatch.setattr(ort_engine, "_cuda_memory", lambda: memory)
     with pytest.raises(InputError, match="made no session on the GPU"):
         open_engine(finished_run, None, "ort-cuda")
     assert open_engine(finished_run).name == "ort-cpu"

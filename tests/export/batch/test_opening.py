@@ -52,6 +52,19 @@ def test_tf32_is_measured_on_a_slice_of_stacks(stacks, compared, tmp_path, monke
     assert told["largest_difference_of_sigma1"] == 0
 
 
+def test_outputs_that_tell_nothing_of_tf32_say_so(tmp_path, monkeypatch):
+    class Residuals(FakeEngine):
+        def __call__(self, slices):
+            return {"residual": super().__call__(slices)["residual"]}
+
+    tifffile.imwrite(tmp_path / "a.tif", random_stack(), photometric="minisblack")
+    said = []
+    monkeypatch.setattr(opening, "open_engine", lambda *_, **__: Residuals())
+    with opening.open_work(Path("fake"), [tmp_path / "a.tif"], Options(tf32=True), Clock(), said.append):
+        pass
+    assert said[-1] == "TF32 against float32, by 1 slices: these outputs tell nothing of it"
+
+
 def test_float32_is_compared_with_nothing(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", random_stack(), photometric="minisblack")
     engine, said = FakeEngine(), []

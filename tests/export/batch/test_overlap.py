@@ -76,7 +76,7 @@ class Queues:
     too early has the wrong values.
     """
 
-    device = "cpu"
+    device, number = "cpu", 0
 
     def __init__(self, late):
         self.queues = {"compute": deque(), "copies": deque()}
@@ -112,6 +112,12 @@ class Queues:
 
     def download(self, array, host, after):
         return self.queue("copies", lambda: host.__setitem__(..., array), after)
+
+    def settle(self):
+        for name, queue in self.queues.items():
+            if queue:
+                self.wait(queue[-1][0])
+            assert not self.queues[name]
 
 
 LATE = [(), ("compute",), ("copies",), ("compute", "copies")]
@@ -161,7 +167,7 @@ def test_bound_buffers_give_the_same_batch_after_batch(late, keep, session, raw)
         for batch, results in zip(batches, found, strict=True):
             assert_as_plain(results, session, batch)
     # The search for convolutions isn't recorded.
-    assert queued.recordings == ["-1", *["4"] * 10]
+    assert queued.recordings == ["-1", "4", *["4"] * 10]
     assert bound.takes(raw[:5])
     assert not bound.takes(raw[:9])
     assert not bound.takes(raw[:8, :20])
@@ -197,7 +203,7 @@ def test_blocks_through_bound_buffers(bound_engine, session, raw):
 def test_each_shape_is_recorded_apart(bound_engine, raw):
     for count in (1, 4, 2):
         bound_engine(raw[:count])
-    assert bound_engine._session.recordings == ["-1", "0", "-1", "1", "1"]
+    assert bound_engine._session.recordings == ["-1", "0", "0", "-1", "1", "1", "1"]
 
 
 def test_a_device_without_room_gets_smaller_buffers(bound_engine, session, raw):
@@ -211,6 +217,40 @@ def test_a_device_without_room_gets_smaller_buffers(bound_engine, session, raw):
     said = []
     assert_as_plain(Batches(bound_engine, 8, said.append)(raw[:9]), session, raw[:9])
     assert [line.rsplit(" with ")[1] for line in said] == ["4 slices at once", "2 slices at once"]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_batch_that_runs_out_of_memory_leaves_nothing_queued(keep, bound_engine, session, raw):
+    """With `keep` each batch takes memory, also where the buffers are there."""
+
+    class Full(Queues):
+        left = 0
+
+        def copy(self, source, target, after=None):
+            if source.shape[0] > 2 and source.shape == target.shape and self.left > 0:
+                self.left -= 1
+                if self.left == 0:
+                    raise MemoryError
+            return super().copy(source, target, after)
+
+    memory = bound_engine._memory = bound_engine._session._memory = Full(late=("compute", "copies"))
+    bound_engine._keep = keep
+    run = Batches(bound_engine, 4, said_settled(memory))
+    assert_as_plain(run(raw[:8]), session, raw[:8])
+    memory.left = 6
+    assert_as_plain(run(raw[:20]), session, raw[:20])
+    assert run.size == 2
+    bound_engine.close()
+    assert not any(memory.queues.values())
+
+
+def said_settled(memory):
+    """What is told of a halved batch, when nothing may be queued any more."""
+
+    def say(_):
+        assert not any(memory.queues.values())
+
+    return say
 
 
 class HostCopies:

@@ -5,8 +5,10 @@ import own_process
 import pytest
 import tifffile
 import zarr
+from fake_engine import FACTS, FakeEngine
 
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.export.batch.job import probe
 from eigenfeatures.export.batch.plan import (
     MOST_BATCHES,
     BlockPlan,
@@ -15,6 +17,7 @@ from eigenfeatures.export.batch.plan import (
     parse_bytes,
     plan_blocks,
 )
+from eigenfeatures.export.batch.source import Reading, close_sources, open_sources
 
 MIB = 2**20
 DEMAND = Demand(raw=MIB, results=2 * MIB, working=100 * MIB, resident=300 * MIB, reading=0)
@@ -101,6 +104,19 @@ def test_the_working_set_is_what_work_takes_at_its_peak():
     array, nothing = own_process.printed(WORKING_SET)
     assert 50 * MIB < array < 160 * MIB
     assert nothing < 10 * MIB
+
+
+def test_of_the_host_a_gpu_takes_its_batches_on_their_way(tmp_path):
+    """Not what its libraries took when they were loaded."""
+
+    class OnGpu(FakeEngine):
+        name = "fake-cuda"
+
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((2, 512, 512), np.uint8), photometric="minisblack")
+    sources = open_sources([tmp_path / "a.tif"], Reading(), FACTS)
+    found = probe(OnGpu(), sources).demand
+    close_sources(sources)
+    assert found.working == 2 * found.raw + 3 * found.results
 
 
 READING = """
