@@ -1,5 +1,6 @@
 """The leading singular triplet of one slice by a Krylov space, all passes in one call of a kernel."""
 
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,10 +43,12 @@ class Search(NamedTuple):
     leading: Leading | None
 
 
+@lru_cache(maxsize=16)  # along a stack they are the same in every slice
 def random_signs(count: int, seed: int, stream: int = 0) -> NDArray[np.float64]:
-    """Return a vector of ±1 that depends only on the seed and the stream."""
+    """Return a vector of ±1 that depends only on the seed and the stream, and can't be written to."""
     signs = np.empty(count)
     philox.random_signs(_key(seed), stream, signs)
+    signs.flags.writeable = False
     return signs
 
 
@@ -144,6 +147,7 @@ def search(
     return Search(of_all, made, Leading(s, gap, v, found.image, float(numbers[lanczos.LOST] / size)))
 
 
+@cache
 def in_range(dtype: np.dtype[Any]) -> tuple[float, float]:
     """Return the bounds of ‖X‖²_F between which sums of products of responses neither overflow nor vanish."""
     bound = 2.0 ** (np.finfo(dtype).maxexp // 2)
