@@ -1,6 +1,7 @@
 """What stops a run before it writes anything, beyond bad files; and what does not."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -8,6 +9,7 @@ import pytest
 import tifffile
 from commands import QUICK, assert_refused, call
 
+from eigenfeatures.export.batch import ort_engine
 from eigenfeatures.export.run_folder import RunFolder, check_same_settings
 from eigenfeatures.export.settings import Settings
 
@@ -72,6 +74,8 @@ def test_a_session_that_falls_back_to_the_cpu_is_no_gpu(finished_run, tmp_path, 
     """ONNX Runtime's GPU build names CUDA on any machine, makes its session on the CPU and doesn't fail."""
     run = shutil.copytree(finished_run, tmp_path / "run")
     made = onnxruntime.InferenceSession
+    memory = SimpleNamespace(stream=0, number=0, settle=lambda: None)
+    monkeypatch.setattr(ort_engine, "_cuda_memory", lambda: memory)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(
         onnxruntime, "InferenceSession", lambda file, *_, **__: made(file, providers=["CPUExecutionProvider"])
