@@ -142,7 +142,8 @@ def truncated_svd(
         rank = whole_number(rank, "rank", ranks)
         _require(1 <= rank <= min(channels, pixels), f"rank {rank}", ranks)
         least = NOISE[dtype]
-        _require(least <= tol < 1, f"tol {tol}", f"{least:.1e} (for {dtype}) to 1")
+        if not least <= tol < 1:  # asked here: the name of a dtype takes longer than all other checks
+            raise ValueError(f"tol {tol} is out of range; give {least:.1e} (for {dtype}) to 1")
         seed = whole_number(seed, "seed", "0 to 2**64 - 1")
         _require(0 <= seed < 2**64, f"seed {seed}", "0 to 2**64 - 1")
         if max_passes is None:

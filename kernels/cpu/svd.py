@@ -1,4 +1,4 @@
-"""Truncated SVD of the slices of a stack: searches start from the slice before, others go side by side."""
+"""Truncated SVD of the slices of a stack: searches start from the slice before, or go side by side."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +12,7 @@ from eigenfeatures.kernels.arrays import read_only, working_dtype
 from eigenfeatures.kernels.cpu.centre import centred
 from eigenfeatures.kernels.cpu.compile import thread_count
 from eigenfeatures.kernels.cpu.lanczos import Workspace
+from eigenfeatures.kernels.cpu.passes import tile_count
 from eigenfeatures.kernels.cpu.triplets import UNDEFINED, Triplets, triplets
 from eigenfeatures.kernels.svd import TruncatedSVD
 
@@ -21,6 +22,11 @@ _SEARCHED = 64
 # The most slices of a chain, in which each search starts from the slice before. Chains don't depend on
 # the threads, so that they change no bit.
 CHAIN = 8
+
+# From so many tiles a thread on, all threads work on one slice, if it has no more bytes than this: it then
+# lies in the third-level cache, which may lack room for a slice of each thread. Larger ones come from memory.
+_TILES_A_THREAD = 4
+_IN_CACHE = 16 * 2**20
 
 # From the number of a chain to the triplets of its slices.
 _Chain = Callable[[int], list[Triplets]]
@@ -58,7 +64,9 @@ def decompose(
             results.append(result)
         return results
 
-    results = [result for of_chain in _side_by_side(chain, chains) for result in of_chain]
+    together = searched and _suits_all_threads(channels, pixels, dtype)
+    done = map(chain, range(chains)) if together else _side_by_side(chain, chains)
+    results = [result for of_chain in done for result in of_chain]
 
     def gathered(name: str, dtype: Any, *shape: int) -> NDArray[Any]:
         return np.array([getattr(result, name) for result in results], dtype).reshape((count, *shape))
@@ -73,6 +81,11 @@ def decompose(
         method=gathered("method", "<U7"),
         energy=gathered("energy", np.float64),
     )
+
+
+def _suits_all_threads(channels: int, pixels: int, dtype: np.dtype[Any]) -> bool:
+    enough = tile_count(pixels) >= _TILES_A_THREAD * thread_count()
+    return enough and channels * pixels * dtype.itemsize <= _IN_CACHE
 
 
 def _side_by_side(chain: _Chain, count: int) -> list[list[Triplets]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from spectra import CHANNELS, HEIGHT, ORDER, SPECTRA, WIDTH, rectified, sine, with_spectrum
 
 from eigenfeatures.kernels import TruncatedSVD, standardized_gradient, truncated_svd
+from eigenfeatures.kernels.cpu import svd as cpu_svd
 from eigenfeatures.kernels.cpu.krylov import random_signs
 
 TOL = 1e-5
@@ -318,16 +319,45 @@ def test_slices_side_by_side_are_those_of_a_loop_and_share_no_fault():
     assert numba.get_num_threads() == threads  # the caller's own is left alone
 
 
-@pytest.mark.parametrize("count", [1, 8, 9, 16, 2 * 8 * numba.config.NUMBA_NUM_THREADS])
-def test_chains_are_those_of_stacks_by_themselves(count):
+@pytest.mark.parametrize(
+    ("count", "shape"),
+    [(count, (16, 20, 20)) for count in (1, 8, 9, 16, 2 * 8 * numba.config.NUMBA_NUM_THREADS)]
+    + [(17, (4, 100, 95))],
+)
+def test_chains_are_those_of_stacks_by_themselves(count, shape):
     """Slices of up to eight start from each other, whether threads take the chains side by side or not."""
-    maps = np.stack([rectified(seed) for seed in range(count)])
+    maps = np.stack([rectified(seed, shape=shape) for seed in range(count)])
     svd = truncated_svd(maps)
     chains = -(-count // 8)
     for k in range(chains):
         part = slice(k * count // chains, (k + 1) * count // chains)
         for name, value in vars(truncated_svd(maps[part])).items():
             np.testing.assert_array_equal(getattr(svd, name)[part], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("channels", "pixels", "rank", "threads", "side_by_side"),
+    [
+        (128, 133 * 133, 1, 2, False),
+        (128, 133 * 133, 1, 4, False),
+        (128, 133 * 133, 1, 8, True),
+        (128, 133 * 133, 8, 2, True),
+        (128, 266 * 266, 1, 2, True),
+        (128, 60 * 60, 1, 2, True),
+    ],
+)
+def test_who_works_on_a_slice(channels, pixels, rank, threads, side_by_side, monkeypatch):
+    """All threads, where one slice lies in the cache and has enough tiles for them; else each has its own."""
+
+    def stop(text):
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(cpu_svd, "thread_count", lambda: threads)
+    monkeypatch.setattr(cpu_svd, "_side_by_side", lambda *_: stop("each its own"))
+    monkeypatch.setattr(cpu_svd, "triplets", lambda *_: stop("together"))
+    maps = np.empty((16, channels, pixels), np.float32)
+    with pytest.raises(RuntimeError, match="each its own" if side_by_side else "together"):
+        cpu_svd.decompose(maps, rank, None, TOL, 14, 0, False, False)
 
 
 def test_empty_stack():

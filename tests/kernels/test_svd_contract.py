@@ -143,6 +143,10 @@ def test_the_same_bits_for_any_number_of_threads(dtype):
         pytest.skip("Numba has one thread here")
     inputs = [with_spectrum(values, dtype) for values in SPECTRA.values()]
     inputs += [rectified(shape=(64, 60, 50)).astype(dtype)]
+    # All threads on a slice, and on the second stack each on its own.
+    inputs += [
+        np.stack([rectified(seed, shape) for seed in range(17)]) for shape in ((6, 100, 95), (6, 9, 9))
+    ]
     try:
         for maps in inputs:
             for rank in (1, 5):
