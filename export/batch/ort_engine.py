@@ -89,8 +89,8 @@ class OrtEngine(Engine):
         self.name, self.reason = f"ort-{device}", ""
         self._clock, self._threads, self._keep = clock, threads, keep
         self._memory = _cuda_memory() if device == "cuda" else None
-        # Threads that wait for more work from ONNX Runtime would take the kernels' cores.
         cuda = None if self._memory is None else _cuda_options(self._memory, graph, tf32)
+        # Threads that wait for more work from ONNX Runtime would take the kernels' cores.
         self._session = _session(file, model, cuda, threads, spinning=not self._of_maps)
         self._bound: BoundBatch | None = None
         self._recordings = count()
