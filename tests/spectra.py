@@ -21,12 +21,18 @@ SPECTRA = {
 }
 
 
-def with_spectrum(values: NDArray[np.float64], dtype: str = "float64", seed: int = 0) -> NDArray[Any]:
+def with_spectrum(
+    values: NDArray[np.float64],
+    dtype: str = "float64",
+    seed: int = 0,
+    shape: tuple[int, int, int] = (CHANNELS, HEIGHT, WIDTH),
+) -> NDArray[Any]:
     """Maps (C, h, w) whose singular values are these."""
     rng = np.random.default_rng(seed)
-    u, _ = np.linalg.qr(rng.standard_normal((HEIGHT * WIDTH, CHANNELS)))
-    v, _ = np.linalg.qr(rng.standard_normal((CHANNELS, CHANNELS)))
-    return ((v * values) @ u.T).reshape(CHANNELS, HEIGHT, WIDTH).astype(dtype)
+    channels, height, width = shape
+    u, _ = np.linalg.qr(rng.standard_normal((height * width, channels)))
+    v, _ = np.linalg.qr(rng.standard_normal((channels, channels)))
+    return ((v * values) @ u.T).reshape(shape).astype(dtype)
 
 
 def rectified(seed: int = 0, shape: tuple[int, int, int] = (CHANNELS, HEIGHT, WIDTH)) -> NDArray[Any]:

@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
+import reference
 from numpy.typing import NDArray
-from spectra import HEIGHT, WIDTH
+from spectra import HEIGHT, WIDTH, measured, sine
 
 from eigenfeatures.kernels import StreamedSVD, StreamingSVD
+
+TOL = 1e-5
 
 # Cuts of maps (C, h, w) into parts, by rows and columns.
 TILINGS = {
@@ -38,3 +42,46 @@ def streamed(
 def side_by_side(maps: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Maps (C, h, w) of several slices as one slice (C, 1, n)."""
     return np.concatenate([one.reshape(len(one), 1, -1) for one in maps], axis=-1)
+
+
+def assert_accurate(maps: NDArray[Any], u: NDArray[Any], svd: StreamedSVD, residual: float) -> None:
+    """Compare a decomposition with its definition."""
+    by_definition, loss = measured(maps, u, svd.s, svd.v)
+    assert by_definition <= TOL
+    assert residual == pytest.approx(by_definition, abs=2e-7)
+    assert loss <= 10 * TOL
+
+
+def assert_contract(maps: NDArray[Any], u: NDArray[Any], svd: StreamedSVD, residual: float) -> None:
+    """Compare a decomposition with its definition and with LAPACK's."""
+    assert_accurate(maps, u, svd, residual)
+    expected_u, s, expected_v = reference.singular_triplets(maps)
+    rank = len(svd.s)
+    assert u.dtype == maps.dtype
+    np.testing.assert_allclose(svd.s, s[:rank], atol=TOL * s[0])
+    np.testing.assert_array_equal(svd.s == 0, s[:rank] <= 5e-6 * s[0])
+    assert not u[svd.s == 0].any()
+    assert svd.energy == pytest.approx(np.sum(s**2), rel=1e-12)
+    for i in range(rank):
+        gap = min(abs(s[i] - s[k]) for k in (i - 1, i + 1) if 0 <= k < len(maps))
+        if gap > 0.1 * s[0]:
+            assert sine(u[i], expected_u[i]) <= 1e-4
+            assert sine(svd.v[i], expected_v[i]) <= 1e-4
+
+
+def assert_refused_whole(good: NDArray[Any], other: NDArray[Any], bad: float, center: bool) -> None:
+    """Spoil one of two slices that come together: the stream goes on as if they had not come."""
+    spoilt = np.stack([other, other])
+    spoilt[1, 3, 4, 5] = bad
+    stream = StreamingSVD(2, center=center)
+    stream.add(good)
+    message = rf"responses hold {bad} at \[1, 3, 4, 5\]; nothing of them was added"
+    with pytest.raises(ValueError, match=message):
+        stream.add(spoilt)
+    stream.add(other)
+    expected_u, expected, _ = streamed(StreamingSVD(2, center=center), [[good, other]])
+    np.testing.assert_array_equal(stream.finish().s, expected.s)
+    with pytest.raises(ValueError, match=r"at \[1, 3, 4, 5\]; nothing of them was counted"):
+        stream.left(spoilt)
+    np.testing.assert_array_equal(np.block([stream.left(good), stream.left(other)]), expected_u)
+    assert stream.residual <= TOL

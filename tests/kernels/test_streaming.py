@@ -7,7 +7,7 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spectra import CHANNELS, HEIGHT, ORDER, SPECTRA, WIDTH, measured, rectified, sine, with_spectrum
-from streams import TILINGS, side_by_side, streamed, tiles
+from streams import TILINGS, assert_accurate, assert_contract, side_by_side, streamed, tiles
 
 from eigenfeatures.kernels import truncated_svd
 from eigenfeatures.kernels.streaming import StreamingSVD
@@ -20,22 +20,7 @@ TOL = 1e-5
 @pytest.mark.parametrize("name", SPECTRA)
 def test_contract_on_every_spectrum(name, dtype, rank):
     maps = with_spectrum(SPECTRA[name], dtype)
-    u, svd, residual = streamed(StreamingSVD(rank), tiles(maps, *TILINGS["tiles"]))
-    expected_u, s, expected_v = reference.singular_triplets(maps)
-    by_definition, loss = measured(maps, u, svd.s, svd.v)
-    assert u.dtype == dtype
-    assert by_definition <= TOL
-    assert residual == pytest.approx(by_definition, abs=2e-7)
-    assert loss <= 10 * TOL
-    np.testing.assert_allclose(svd.s, s[:rank], atol=TOL * s[0])
-    np.testing.assert_array_equal(svd.s == 0, s[:rank] <= 5e-6 * s[0])
-    assert not u[svd.s == 0].any()
-    assert svd.energy == pytest.approx(np.sum(s**2), rel=1e-12)
-    for i in range(rank):
-        gap = min(abs(s[i] - s[k]) for k in (i - 1, i + 1) if 0 <= k < CHANNELS)
-        if gap > 0.1 * s[0]:
-            assert sine(u[i], expected_u[i]) <= 1e-4
-            assert sine(svd.v[i], expected_v[i]) <= 1e-4
+    assert_contract(maps, *streamed(StreamingSVD(rank), tiles(maps, *TILINGS["tiles"])))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -44,10 +29,8 @@ def test_left_vectors_of_the_smallest_values_that_count(leading, dtype):
     """The hardest for a Gram matrix: values that are squared to its rounding, and all alike."""
     maps = with_spectrum(np.where(leading > ORDER, 1, 5.5e-6), dtype)
     u, svd, residual = streamed(StreamingSVD(CHANNELS), tiles(maps, *TILINGS["bands"]))
-    by_definition, loss = measured(maps, u, svd.s, svd.v)
     assert (svd.s > 0).all()
-    assert max(residual, by_definition) <= TOL
-    assert loss <= 10 * TOL
+    assert_accurate(maps, u, svd, residual)
 
 
 @pytest.mark.parametrize("tiling", TILINGS)

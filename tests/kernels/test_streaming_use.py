@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from spectra import HEIGHT, WIDTH, rectified
-from streams import streamed
+from streams import assert_refused_whole, streamed
 
 from eigenfeatures.kernels.streaming import StreamingSVD
 
@@ -21,21 +21,7 @@ TOL = 1e-5
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("center", [False, True])
 def test_a_part_with_an_invalid_value_is_refused_whole(bad, center):
-    good, other = rectified(0), rectified(1)
-    spoilt = np.stack([other, other])
-    spoilt[1, 3, 4, 5] = bad
-    stream = StreamingSVD(2, center=center)
-    stream.add(good)
-    message = rf"responses hold {bad} at \[1, 3, 4, 5\]; nothing of them was added"
-    with pytest.raises(ValueError, match=message):
-        stream.add(spoilt)
-    stream.add(other)
-    expected_u, expected, _ = streamed(StreamingSVD(2, center=center), [[good, other]])
-    np.testing.assert_array_equal(stream.finish().s, expected.s)
-    with pytest.raises(ValueError, match=r"at \[1, 3, 4, 5\]; nothing of them was counted"):
-        stream.left(spoilt)
-    np.testing.assert_array_equal(np.block([stream.left(good), stream.left(other)]), expected_u)
-    assert stream.residual <= TOL
+    assert_refused_whole(rectified(0), rectified(1), bad, center)
 
 
 def test_second_pass_far_beyond_the_first_is_refused():

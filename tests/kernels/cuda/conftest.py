@@ -10,6 +10,7 @@ importing all of `eigenfeatures.kernels.cuda`, and needs no CuPy: get that from 
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,3 +48,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cuda)
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def registered_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are launched with the types of arguments that they are registered, and so compiled, for."""
+    from numba.cuda.typing.typeof import typeof
+
+    from eigenfeatures.kernels.cuda import memory
+
+    launch = memory.launch
+
+    def checked(kernel: Any, blocks: Any, threads: int, *arguments: Any) -> None:
+        given = tuple(typeof(argument) for argument in arguments)
+        assert given in [signature.args for signature in kernel.signatures], f"{kernel.name}{given}"
+        assert threads <= kernel.threads
+        launch(kernel, blocks, threads, *arguments)
+
+    monkeypatch.setattr(memory, "launch", checked)

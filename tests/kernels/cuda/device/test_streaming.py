@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import reference
 import spectra
-from numba.cuda.typing.typeof import typeof
-from spectra import measured, sine
-from streams import streamed, tiles
+from spectra import measured
+from streams import assert_accurate, assert_contract, assert_refused_whole, streamed, tiles
 
 from eigenfeatures.kernels import call, host_parts, truncated_svd
 from eigenfeatures.kernels import streaming as public
@@ -19,6 +18,10 @@ from eigenfeatures.kernels.cuda.compile import SIMULATED
 from eigenfeatures.kernels.streaming import StreamingSVD
 
 TOL = 1e-5
+
+# Kernels get what they are compiled for.
+pytestmark = [pytest.mark.usefixtures("registered_launches")] if SIMULATED else []
+
 CHANNELS, HEIGHT, WIDTH = (6, 15, 14) if SIMULATED else (24, 151, 140)
 ORDER = np.arange(CHANNELS)
 
@@ -39,6 +42,7 @@ TILINGS = {
 }
 
 rectified = partial(spectra.rectified, shape=(CHANNELS, HEIGHT, WIDTH))
+with_spectrum = partial(spectra.with_spectrum, shape=(CHANNELS, HEIGHT, WIDTH))
 
 
 @contextmanager
@@ -55,34 +59,12 @@ def _on_the_device():
         yield
 
 
-@pytest.fixture(autouse=SIMULATED)
-def _registered(monkeypatch):
-    """Kernels are launched with the types of arguments that they are registered, and so compiled, for."""
-    launch = memory.launch
-
-    def checked(kernel, blocks, threads, *arguments):
-        given = tuple(typeof(argument) for argument in arguments)
-        assert given in [signature.args for signature in kernel.signatures], f"{kernel.name}{given}"
-        assert threads <= kernel.threads
-        launch(kernel, blocks, threads, *arguments)
-
-    monkeypatch.setattr(memory, "launch", checked)
-
-
 @pytest.fixture(params=["one portion", "several"])
 def _portions(request, monkeypatch):
     """Sums over few columns, of which few are converted at a time, or all at once."""
     if request.param == "several":
         monkeypatch.setattr(streaming, "ADDED", 16)
         monkeypatch.setattr(streaming, "_COPIES", 8 * CHANNELS * 40)
-
-
-def with_spectrum(values, dtype="float64"):
-    """Maps (C, h, w) of these singular values."""
-    rng = np.random.default_rng(0)
-    u, _ = np.linalg.qr(rng.standard_normal((HEIGHT * WIDTH, CHANNELS)))
-    v, _ = np.linalg.qr(rng.standard_normal((CHANNELS, CHANNELS)))
-    return ((v * values) @ u.T).reshape(CHANNELS, HEIGHT, WIDTH).astype(dtype)
 
 
 def added(stream, *parts):
@@ -102,22 +84,7 @@ def without_means(maps):
 @pytest.mark.parametrize("name", SPECTRA)
 def test_contract_on_every_spectrum(name, dtype, rank):
     maps = with_spectrum(SPECTRA[name], dtype)
-    u, svd, residual = streamed(StreamingSVD(rank), tiles(maps, *TILINGS["bands"]))
-    expected_u, s, expected_v = reference.singular_triplets(maps)
-    by_definition, loss = measured(maps, u, svd.s, svd.v)
-    assert u.dtype == dtype
-    assert by_definition <= TOL
-    assert residual == pytest.approx(by_definition, abs=2e-7)
-    assert loss <= 10 * TOL
-    np.testing.assert_allclose(svd.s, s[:rank], atol=TOL * s[0])
-    np.testing.assert_array_equal(svd.s == 0, s[:rank] <= 5e-6 * s[0])
-    assert not u[svd.s == 0].any()
-    assert svd.energy == pytest.approx(np.sum(s**2), rel=1e-12)
-    for i in range(rank):
-        gap = min(abs(s[i] - s[k]) for k in (i - 1, i + 1) if 0 <= k < CHANNELS)
-        if gap > 0.1 * s[0]:
-            assert sine(u[i], expected_u[i]) <= 1e-4
-            assert sine(svd.v[i], expected_v[i]) <= 1e-4
+    assert_contract(maps, *streamed(StreamingSVD(rank), tiles(maps, *TILINGS["bands"])))
 
 
 @pytest.mark.usefixtures("_portions")
@@ -127,10 +94,8 @@ def test_left_vectors_of_the_smallest_values_that_count(leading, dtype):
     """The hardest for a Gram matrix: values that are squared to its rounding, and all alike."""
     maps = with_spectrum(np.where(leading > ORDER, 1, 5.5e-6), dtype)
     u, svd, residual = streamed(StreamingSVD(CHANNELS), tiles(maps, *TILINGS["bands"]))
-    by_definition, loss = measured(maps, u, svd.s, svd.v)
     assert (svd.s > 0).all()
-    assert max(residual, by_definition) <= TOL
-    assert loss <= 10 * TOL
+    assert_accurate(maps, u, svd, residual)
 
 
 @pytest.mark.usefixtures("_portions")
@@ -337,19 +302,7 @@ def test_centred_constant_maps_are_zero():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("center", [False, True])
 def test_a_part_with_an_invalid_value_is_refused_whole(bad, dtype, center):
-    good, other = rectified(0).astype(dtype), rectified(1).astype(dtype)
-    spoilt = np.stack([other, other])
-    spoilt[1, 3, 4, 5] = bad
-    stream = added(StreamingSVD(2, center=center), good)
-    with pytest.raises(ValueError, match=rf"hold {bad} at \[1, 3, 4, 5\]; nothing of them was added"):
-        stream.add(spoilt)
-    stream.add(other)
-    expected_u, expected, _ = streamed(StreamingSVD(2, center=center), [[good, other]])
-    np.testing.assert_array_equal(stream.finish().s, expected.s)
-    with pytest.raises(ValueError, match=r"at \[1, 3, 4, 5\]; nothing of them was counted"):
-        stream.left(spoilt)
-    np.testing.assert_array_equal(np.block([stream.left(good), stream.left(other)]), expected_u)
-    assert stream.residual <= TOL
+    assert_refused_whole(rectified(0).astype(dtype), rectified(1).astype(dtype), bad, center)
 
 
 def test_second_pass_far_beyond_the_first_is_refused():

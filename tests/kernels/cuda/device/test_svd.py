@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import reference
 import spectra
-from numba.cuda.typing.typeof import typeof
 
 from eigenfeatures.kernels.cpu import svd as on_cpu
 from eigenfeatures.kernels.cpu.krylov import random_signs
@@ -13,6 +12,10 @@ from eigenfeatures.kernels.cuda.compile import SIMULATED
 from eigenfeatures.kernels.cuda.triplets import completed, measured, survey
 
 TOL = 1e-5
+
+# Kernels get what they are compiled for.
+pytestmark = [pytest.mark.usefixtures("registered_launches")] if SIMULATED else []
+
 CHANNELS, PIXELS = (4, 70) if SIMULATED else (24, 899)
 ORDER = np.arange(CHANNELS)
 
@@ -26,26 +29,9 @@ SPECTRA = {
 }
 
 
-@pytest.fixture(autouse=SIMULATED)
-def _registered(monkeypatch):
-    """Kernels are launched with the types of arguments that they are registered, and so compiled, for."""
-    launch = memory.launch
-
-    def checked(kernel, blocks, threads, *arguments):
-        given = tuple(typeof(argument) for argument in arguments)
-        assert given in [signature.args for signature in kernel.signatures], f"{kernel.name}{given}"
-        assert threads <= kernel.threads
-        launch(kernel, blocks, threads, *arguments)
-
-    monkeypatch.setattr(memory, "launch", checked)
-
-
 def with_spectrum(values, dtype="float64", seed=0):
     """A slice (C, n) of these singular values."""
-    rng = np.random.default_rng(seed)
-    u, _ = np.linalg.qr(rng.standard_normal((PIXELS, CHANNELS)))
-    v, _ = np.linalg.qr(rng.standard_normal((CHANNELS, CHANNELS)))
-    return ((v * values) @ u.T).astype(dtype)
+    return spectra.with_spectrum(values, dtype, seed, (CHANNELS, 1, PIXELS))[:, 0]
 
 
 def rectified(seed=0, channels=CHANNELS, pixels=PIXELS):
