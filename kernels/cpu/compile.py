@@ -49,7 +49,9 @@ def _warn_of_no_cache() -> None:
 
 
 def _compiled(function: F, **options: Any) -> F:
-    return cached(numba.njit, function, nogil=True, **options)
+    # Said of each function: Numba lets one that says nothing of it have the fast-math of the caller that is
+    # compiled first, for all callers and in the cache, so that bits would depend on the order of calls.
+    return cached(numba.njit, function, nogil=True, **{"fastmath": False, **options})
 
 
 def helper(function: F) -> F:

@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from eigenfeatures.kernels.cpu import compile
 
 HASHES = """
 import hashlib
@@ -151,6 +154,29 @@ def test_threads(script, layer):
     if layer != "default" and not available(layer):
         pytest.skip(f"Numba has no threading layer {layer} here")
     run(f"{script}\n{USED if layer != 'default' else ''}", LAYER=layer, NUMBA_THREADING_LAYER=layer)
+
+
+def test_a_helper_is_compiled_the_same_whoever_calls_it_first(monkeypatch):
+    """Numba's fast-math goes from a caller to what it calls, unless that says what it wants."""
+    monkeypatch.setattr(compile, "cached", lambda jit, function, **options: jit(**options)(function))
+
+    @compile.helper
+    def of_both(a, b):
+        return a * a + b * b
+
+    @compile.reduction
+    def total(values):
+        result = values[0]
+        for value in values:
+            result += of_both(value, value)
+        return result
+
+    total(np.ones(3, np.float32))
+    (code,) = of_both.inspect_llvm().values()
+    assert "fmul float" in code
+    assert "contract" not in code
+    (code,) = total.inspect_llvm().values()
+    assert "contract" in code, "the negative control"
 
 
 def test_import_is_light():
