@@ -85,3 +85,30 @@ def assert_refused_whole(good: NDArray[Any], other: NDArray[Any], bad: float, ce
         stream.left(spoilt)
     np.testing.assert_array_equal(np.block([stream.left(good), stream.left(other)]), expected_u)
     assert stream.residual <= TOL
+
+
+def assert_empty_stacks_add_nothing() -> None:
+    """To neither pass."""
+    stream = StreamingSVD()
+    stream.add(np.ones((0, 3, 2, 2), np.float32))
+    with pytest.raises(ValueError, match="nothing was added"):
+        stream.finish()
+    stream.add(np.ones((3, 2, 2), np.float32))
+    assert stream.left(np.ones((0, 3, 2, 2), np.float32)).shape == (0, 1, 2, 2)
+    assert stream.finish().pixels == 4
+
+
+def assert_near_lapack(wide: NDArray[Any], u: NDArray[Any], svd: StreamedSVD, residual: float) -> None:
+    """Compare with LAPACK's values where some may be lost, of maps (C, h, w) as they are decomposed."""
+    rank = len(svd.s)
+    values = np.zeros(rank)
+    _, s, _ = reference.singular_triplets(wide)
+    values[: len(s)] = s[:rank]
+    if s[0] < 1e-12:
+        assert svd.s[0] < 1e-12
+        return
+    by_definition, loss = measured(wide, u, svd.s, svd.v)
+    assert max(residual, by_definition) <= TOL
+    assert loss <= 10 * TOL
+    np.testing.assert_allclose(svd.s, values, atol=TOL * s[0])
+    assert svd.energy == pytest.approx(np.sum(s**2))

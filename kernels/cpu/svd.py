@@ -84,6 +84,7 @@ def decompose(
 
 
 def _suits_all_threads(channels: int, pixels: int, dtype: np.dtype[Any]) -> bool:
+    """Tell whether all threads should work on one slice after the other."""
     enough = tile_count(pixels) >= _TILES_A_THREAD * thread_count()
     return enough and channels * pixels * dtype.itemsize <= _IN_CACHE
 

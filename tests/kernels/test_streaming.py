@@ -7,7 +7,16 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spectra import CHANNELS, HEIGHT, ORDER, SPECTRA, WIDTH, measured, rectified, sine, with_spectrum
-from streams import TILINGS, assert_accurate, assert_contract, side_by_side, streamed, tiles
+from streams import (
+    TILINGS,
+    assert_accurate,
+    assert_contract,
+    assert_empty_stacks_add_nothing,
+    assert_near_lapack,
+    side_by_side,
+    streamed,
+    tiles,
+)
 
 from eigenfeatures.kernels import truncated_svd
 from eigenfeatures.kernels.streaming import StreamingSVD
@@ -71,17 +80,7 @@ def test_contract_on_any_tiling(shape, dtype, rank, seed, center, data):
     wide = maps.astype(np.float64)
     if center:
         wide -= wide.mean(axis=(1, 2), keepdims=True)
-    values = np.zeros(rank)
-    _, s, _ = reference.singular_triplets(wide)
-    values[: len(s)] = s[:rank]
-    if s[0] < 1e-12:
-        assert svd.s[0] < 1e-12
-        return
-    by_definition, loss = measured(wide, u, svd.s, svd.v)
-    assert max(residual, by_definition) <= TOL
-    assert loss <= 10 * TOL
-    np.testing.assert_allclose(svd.s, values, atol=TOL * s[0])
-    assert svd.energy == pytest.approx(np.sum(s**2))
+    assert_near_lapack(wide, u, svd, residual)
 
 
 def test_a_second_pass_over_other_responses_shows():
@@ -126,13 +125,7 @@ def test_the_second_pass_may_be_cut_otherwise():
 
 
 def test_an_empty_stack_adds_nothing():
-    stream = StreamingSVD()
-    stream.add(np.ones((0, 3, 2, 2), np.float32))
-    with pytest.raises(ValueError, match="nothing was added"):
-        stream.finish()
-    stream.add(np.ones((3, 2, 2), np.float32))
-    assert stream.left(np.ones((0, 3, 2, 2), np.float32)).shape == (0, 1, 2, 2)
-    assert stream.finish().pixels == 4
+    assert_empty_stacks_add_nothing()
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])

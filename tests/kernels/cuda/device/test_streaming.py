@@ -9,7 +9,15 @@ import pytest
 import reference
 import spectra
 from spectra import measured
-from streams import assert_accurate, assert_contract, assert_refused_whole, streamed, tiles
+from streams import (
+    assert_accurate,
+    assert_contract,
+    assert_empty_stacks_add_nothing,
+    assert_near_lapack,
+    assert_refused_whole,
+    streamed,
+    tiles,
+)
 
 from eigenfeatures.kernels import call, host_parts, truncated_svd
 from eigenfeatures.kernels import streaming as public
@@ -133,17 +141,7 @@ def test_any_shape_with_ties_and_lost_rank(shape, dtype, center):
     np.testing.assert_array_equal(maps, before)
     assert u.dtype == (np.float64 if dtype in ("float64", "int64") else np.float32)
     wide = without_means(maps) if center else maps.astype(np.float64)
-    values = np.zeros(rank)
-    _, s, _ = reference.singular_triplets(wide)
-    values[: len(s)] = s[:rank]
-    if s[0] < 1e-12:
-        assert svd.s[0] < 1e-12
-        return
-    by_definition, loss = measured(wide, u, svd.s, svd.v)
-    assert max(residual, by_definition) <= TOL
-    assert loss <= 10 * TOL
-    np.testing.assert_allclose(svd.s, values, atol=TOL * s[0])
-    assert svd.energy == pytest.approx(np.sum(s**2))
+    assert_near_lapack(wide, u, svd, residual)
 
 
 def test_the_hosts_loops_take_no_part(monkeypatch):
@@ -202,13 +200,7 @@ def test_slices_side_by_side():
 
 
 def test_an_empty_stack_adds_nothing():
-    stream = StreamingSVD()
-    stream.add(np.ones((0, 3, 2, 2), np.float32))
-    with pytest.raises(ValueError, match="nothing was added"):
-        stream.finish()
-    stream.add(np.ones((3, 2, 2), np.float32))
-    assert stream.left(np.ones((0, 3, 2, 2), np.float32)).shape == (0, 1, 2, 2)
-    assert stream.finish().pixels == 4
+    assert_empty_stacks_add_nothing()
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
