@@ -71,6 +71,7 @@ class Call:
         self._stream = stream
         self._stack = ExitStack()
         self._target: NDArray[Any] | None = None
+        self._converted: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         if self.on_gpu:
@@ -152,8 +153,11 @@ class Call:
         value = self._given[name]
         if not _is_foreign(value) or (self._gpu is not None and isinstance(value, self.xp.ndarray)):
             return value
+        if name in self._converted:  # torch takes longer to hand a tensor out than a launch takes
+            return self._converted[name]
         try:
-            return (np if self._gpu is None else self.xp).from_dlpack(value)
+            self._converted[name] = (np if self._gpu is None else self.xp).from_dlpack(value)
+            return self._converted[name]
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             raise TypeError(f"the array of {_library(value)} can't be read by DLPack: {error}") from error
 

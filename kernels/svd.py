@@ -102,11 +102,11 @@ def truncated_svd(
     start
         Where to start the search of the first slice of every chain, ``(C,)``: ``v[0]`` of a similar one.
     max_passes
-        Passes of the Lanczos iteration before a Gram matrix is formed. By default as many as
-        were measured to take the same time.
+        Passes of the Lanczos iteration before a Gram matrix is formed, at most 24 on a GPU. By default as
+        many as were measured to take the same time.
     gap
         Find s_2 / s_1 for rank 1 too: a search then goes on until it is known to about 0.001, for one or two
-        passes on responses of CT. (On a GPU, rank 2 is computed.)
+        passes on responses of CT.
     backend, stream
         Where to compute; see `gradient_magnitude`.
 
@@ -146,12 +146,12 @@ def truncated_svd(
             raise ValueError(f"tol {tol} is out of range; give {least:.1e} (for {dtype}) to 1")
         seed = whole_number(seed, "seed", "0 to 2**64 - 1")
         _require(0 <= seed < 2**64, f"seed {seed}", "0 to 2**64 - 1")
+        loops = call.loops("svd")
         if max_passes is None:
-            # Measured: about as many passes as take as long as the Gram matrix and its eigenvectors.
-            max_passes = 2 + channels // 10
+            max_passes = loops.default_passes(channels)
         max_passes = whole_number(max_passes, "max_passes", "0 or more")
         _require(max_passes >= 0, f"max_passes {max_passes}", "0 or more")
-        found = call.loops("svd").decompose(
+        found = loops.decompose(
             stacked(given, 3).reshape(-1, channels, pixels),
             rank,
             None if start is None else _direction(call, channels),

@@ -175,8 +175,9 @@ def _cuda_memory() -> "CudaMemory":
 
 
 def _cuda_options(memory: "CudaMemory", graph: Any, tf32: bool) -> dict[str, str]:
-    return {
-        "device_id": str(memory.number),
+    # Where the first GPU is named, ONNX Runtime warns of a plugin that it looks for and does without.
+    device = {"device_id": str(memory.number)} if memory.number else {}
+    return device | {
         # All batches have one shape, so that the search for the fastest convolution is made once.
         "cudnn_conv_algo_search": "EXHAUSTIVE",
         "use_tf32": str(int(tf32)),

@@ -32,6 +32,11 @@ _IN_CACHE = 16 * 2**20
 _Chain = Callable[[int], list[Triplets]]
 
 
+def default_passes(channels: int) -> int:
+    """Return how many passes take about as long as the Gram matrix and its eigenvectors, as measured."""
+    return 2 + channels // 10
+
+
 def decompose(
     maps: NDArray[Any],
     rank: int,

@@ -1,190 +1,218 @@
-"""The leading right singular vector of each slice by Lanczos iteration, all of it in one launch.
+"""The leading right singular vector of each slice by Lanczos iteration, all slices side by side.
 
-The method is that of `eigenfeatures.kernels.cpu.krylov`. A
-block owns a slice: all its threads take the same turns, since what decides is computed from
-the same shared numbers in the same order by each warp.
+The method is that of `eigenfeatures.kernels.cpu.krylov`. A pass is two launches, whatever the number of
+slices: all multiprocessors read all slices (`passes.multiply`), then a block a slice takes the next step. The
+second start, of random signs, that a search for two values has takes a pass of its own here.
 """
 
 import math
-from types import FunctionType, MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numba import cuda
 from numba.cuda import types
 
 from eigenfeatures.kernels.cpu.ritz import TRIAL
-from eigenfeatures.kernels.cuda.compile import WARP, Kernel, device_function, kernel, warp_sum
-from eigenfeatures.kernels.cuda.jacobi import orthogonalise
-from eigenfeatures.kernels.cuda.passes import CHANNELS, LARGEST_BLOCK, MOST_CHANNELS, PARTIALS, normal_product
+from eigenfeatures.kernels.cuda import memory, passes
+from eigenfeatures.kernels.cuda.compile import MOST_WARPS, SIMULATED, WARP, device_function, kernel
+from eigenfeatures.kernels.cuda.memory import Array
+from eigenfeatures.kernels.cuda.passes import MOST_CHANNELS
 from eigenfeatures.kernels.cuda.philox import random_sign
+from eigenfeatures.kernels.cuda.ritz import (
+    combined,
+    eigenvalues,
+    extend,
+    falls_too_slowly,
+    largest,
+    norm,
+    orthonormalise,
+    ratio_is_known,
+    residual,
+    unit_row,
+)
 
-# Passes that there is room for. A Gram matrix takes the time of fewer: see KERNELS.md.
+# Passes that there is room for. A Gram matrix and its eigenvectors take the time of more: see KERNELS.md.
 MOST_PASSES = 24
 
-# As in `krylov`: a direction left over that is this small against the largest eigenvalue is rounding.
+# Passes after which the host asks whether all searches have ended, since it queues them ahead.
+_QUEUED = 10
+
+# As on the CPU: a direction left over that is this small against the largest eigenvalue is rounding.
 _NEGLIGIBLE = 1e-12
 
-# As there: the size of the random part of a start, so that none hides the leading vector.
+# As in `krylov`: the size of the random part of a start, so that none hides the leading vector.
 _RANDOM_PART = 0.05
 
-# Cosine of rows of the projected matrix that count as orthogonal: √24 · 2.2·10⁻¹⁶.
-_THRESHOLD = 1e-15
+# Threads of the blocks that take a step between passes, and of those that take a column each.
+STEPPERS = 2 * WARP if SIMULATED else 4 * WARP
+COMBINERS = WARP if SIMULATED else 256
 
 
-@device_function
-def products(rows: Any, first: Any, count: Any, vector: Any, out: Any) -> None:
-    """Fill `out[:count]` with the products of rows `first` and following with `vector`.
+class Search(NamedTuple):
+    """Arrays of the searches of N slices, of at most P passes each.
 
-    All may read it upon return.
+    Attributes
+    ----------
+    spaces
+        A basis, and below it its products with XᵀX, ``(N, 2 P, C)``.
+    kept
+        The products of X with the basis, ``(N, P, n)``, so that X v needs no pass.
+    shares
+        XᵀX y of the newest basis vector y by segments, ``(N, S, C)``.
+    projected
+        XᵀX in the basis, ``(N, P, P)``.
+    directions
+        What to multiply next, ``(N, C)``.
+    weights
+        Of the basis in v where a search met the tolerance, ``(N, P)``.
+    vectors, across
+        There v and XᵀX v, ``(N, C)``.
+    ratios
+        There √(θ_2 / θ_1), ``(N,)``; NaN where it wasn't asked for.
+    firsts
+        The residual after the first pass, ``(N,)``.
+    counts, limits
+        The passes made, and how many are to be, ``(N,)``.
+    found
+        Whether a search met the tolerance, ``(N,)``.
     """
-    warp, lane, warps = cuda.threadIdx.x // WARP, cuda.threadIdx.x % WARP, cuda.blockDim.x // WARP
-    base = np.int32(0)
-    while base < count:
-        i = np.int32(base + warp)
-        total = 0.0
-        c = np.int32(lane)
-        while c < rows.shape[1] and i < count:
-            total += rows[first + i, c] * vector[c]
-            c = np.int32(c + WARP)
-        total = warp_sum(total)
-        if lane == 0 and i < count:
-            out[i] = total
-        base = np.int32(base + warps)
-    cuda.syncthreads()
+
+    spaces: Array
+    kept: Array
+    shares: Array
+    projected: Array
+    directions: Array
+    weights: Array
+    vectors: Array
+    across: Array
+    ratios: Array
+    firsts: Array
+    counts: Array
+    limits: Array
+    found: Array
+
+    @classmethod
+    def make(cls, count: int, channels: int, pixels: int, dtype: np.dtype[Any], most: int) -> Self:
+        """Make room for slices (C, n) and at most so many passes."""
+        xp = memory.xp()
+        return cls(
+            spaces=xp.empty((count, 2 * most, channels)),
+            kept=xp.empty((count, most, pixels), dtype),
+            shares=xp.empty((count, passes.segment_count(channels, pixels), channels)),
+            projected=xp.empty((count, most, most)),
+            directions=xp.empty((count, channels)),
+            weights=xp.empty((count, most)),
+            vectors=xp.empty((count, channels)),
+            across=xp.empty((count, channels)),
+            ratios=xp.empty(count),
+            firsts=xp.empty(count),
+            counts=xp.empty(count, np.int32),
+            limits=xp.empty(count, np.int32),
+            found=xp.empty(count, np.bool_),
+        )
 
 
-@device_function
-def norm(vector: Any, channels: Any) -> Any:
-    """Return ‖vector‖, from the same sums in each warp and hence the same in all threads."""
-    total = 0.0
-    c = np.int32(cuda.threadIdx.x % WARP)
-    while c < channels:
-        total += vector[c] * vector[c]
-        c = np.int32(c + WARP)
-    return math.sqrt(warp_sum(total))
+def search(
+    values: Array,
+    pixels: int,
+    energies: Array,
+    start: Array | None,
+    tol: float,
+    limit: int,
+    seed: int,
+    both: bool,
+) -> tuple[Search, Array]:
+    """Search the leading right singular vector of each slice.
 
+    Parameters
+    ----------
+    values
+        Slices ``(N, C · n)``, of fewer than 2³¹ values.
+    pixels
+        n.
+    energies
+        ‖X‖²_F of the slices, ``(N,)``; no search is made where it isn't above 0 and finite.
+    start
+        Unit vector to start from, ``(C,)``; otherwise from the sum of the maps.
+    tol
+        Bound for ‖A v − θ v‖ / θ, A = XᵀX.
+    limit
+        Passes, at most `MOST_PASSES`.
+    seed
+        Of the random signs.
+    both
+        Go on until √(θ_2 / θ_1) is known.
 
-@device_function
-def normalise(vector: Any, channels: Any) -> Any:
-    """Divide `vector` by its norm, which is returned; all may read it upon return."""
-    size = norm(vector, channels)
-    cuda.syncthreads()  # every warp has read it
-    c = np.int32(cuda.threadIdx.x)
-    while c < channels:
-        vector[c] /= size
-        c = np.int32(c + cuda.blockDim.x)
-    cuda.syncthreads()
-    return size
-
-
-@device_function
-def orthonormalise(vector: Any, basis: Any, count: Any, shares: Any) -> Any:
-    """Reduce `vector` to its unit part outside the first `count` rows of the basis; tell whether one is left.
-
-    Twice is enough (Kahan, Parlett).
+    Returns
+    -------
+    Search
+        What was found.
+    array
+        X v, ``(N, n)``: zeros where nothing was found.
     """
-    channels = basis.shape[1]
-    size = normalise(vector, channels)
-    for _ in range(2):
-        products(basis, 0, count, vector, shares)
-        c = np.int32(cuda.threadIdx.x)
-        while c < channels:
-            outside = vector[c]
-            i = np.int32(0)
-            while i < count:
-                outside -= shares[i] * basis[i, c]
-                i = np.int32(i + 1)
-            vector[c] = outside
-            c = np.int32(c + cuda.blockDim.x)
-        cuda.syncthreads()
-        size = normalise(vector, channels)
-    return size > 0  # false for NaN, of a vector of zeros
+    xp = memory.xp()
+    count, channels = len(values), values.shape[1] // pixels
+    found = Search.make(count, channels, pixels, values.dtype, limit)
+    key = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
+    near = energies if start is None else start  # of the two, what isn't a start isn't read
+    memory.launch(
+        begin,
+        count,
+        STEPPERS,
+        energies,
+        near,
+        start is not None,
+        np.int32(limit),
+        *key,
+        found.directions,
+        found.vectors,
+        found.across,
+        found.ratios,
+        found.counts,
+        found.limits,
+        found.found,
+    )
+    multiply = memory.prepared(
+        passes.multiply[values.dtype],
+        count * found.shares.shape[1],
+        passes.block_of(channels),
+        values,
+        found.directions,
+        found.counts,
+        found.limits,
+        found.kept,
+        found.shares,
+    )
+    step = memory.prepared(advance, count, STEPPERS, tol, both, *key, *_stepping(found))
+    for made in range(limit):
+        if made > 0 and made % _QUEUED == 0 and not bool((found.counts < found.limits).any()):
+            break
+        multiply()
+        step()
+    left = xp.empty((count, pixels), values.dtype)
+    blocks = count * -(-pixels // COMBINERS)
+    memory.launch(
+        combine_products, blocks, COMBINERS, found.weights, found.counts, found.found, found.kept, left
+    )
+    return found, left
 
 
-@device_function
-def extend(
-    projected: Any, space: Any, count: Any, direction: Any, image: Any, shares: Any, others: Any
-) -> None:
-    """Add the last of `count` basis vectors to the projected matrix, made symmetric.
-
-    `direction` is that vector and `image` its product with XᵀX.
-    """
-    products(space, 0, count, image, shares)
-    products(space, space.shape[0] // 2, count, direction, others)
-    i = np.int32(cuda.threadIdx.x)
-    while i < count:
-        mean = (shares[i] + others[i]) / 2.0
-        projected[i, count - 1] = mean
-        projected[count - 1, i] = mean
-        i = np.int32(i + cuda.blockDim.x)
-    cuda.syncthreads()
-
-
-@device_function
-def largest(projected: Any, count: Any, rows: Any, moved: Any, values: Any, weights: Any) -> Any:
-    """Return the largest eigenvalue of a projected matrix; fill `weights` with its vector."""
-    place = np.int32(cuda.threadIdx.x)
-    while place < count * count:
-        i, k = np.int32(place // count), np.int32(place % count)
-        rows[i, k] = projected[i, k]
-        place = np.int32(place + cuda.blockDim.x)
-    cuda.syncthreads()
-    orthogonalise(rows, count, _THRESHOLD, moved)
-    i = np.int32(cuda.threadIdx.x)
-    while i < count:
-        total = 0.0
-        k = np.int32(0)
-        while k < count:
-            total += rows[i, k] * rows[i, k]
-            k = np.int32(k + 1)
-        values[i] = math.sqrt(total)
-        i = np.int32(i + cuda.blockDim.x)
-    cuda.syncthreads()
-    first, leading = 0.0, np.int32(0)
-    i = np.int32(0)
-    while i < count:
-        if values[i] > first:
-            first, leading = values[i], i
-        i = np.int32(i + 1)
-    i = np.int32(cuda.threadIdx.x)
-    while i < count:
-        if first > 0:
-            weights[i] = rows[leading, i] / first
-        else:  # X maps all of the basis to zero: any of it will do
-            weights[i] = 1.0 if i == 0 else 0.0
-        i = np.int32(i + cuda.blockDim.x)
-    cuda.syncthreads()
-    return first
-
-
-@device_function
-def combined(rows: Any, first: Any, count: Any, weights: Any, c: Any) -> Any:
-    """Return element c of the sum of rows `first` and following times `weights[:count]`."""
-    total = 0.0
-    i = np.int32(0)
-    while i < count:
-        total += weights[i] * rows[first + i, c]
-        i = np.int32(i + 1)
-    return total
-
-
-@device_function
-def falls_too_slowly(first: Any, now: Any, tol: Any, made: Any, limit: Any) -> Any:
-    """Tell whether residuals that fall as they did, from the first pass on, miss `tol` within the limit.
-
-    The rate of fall to the power of the passes left, without logarithms: they would take registers.
-    """
-    needed, expected = 1.0, 1.0
-    i = np.int32(1)
-    while i < made:
-        needed *= now / tol
-        i = np.int32(i + 1)
-    i = np.int32(made)
-    while i < limit:
-        expected *= max(first / now, 1.0)
-        i = np.int32(i + 1)
-    return needed > expected
+def _stepping(found: Search) -> tuple[Array, ...]:
+    """Return the arrays that `advance` takes, in its order."""
+    return (
+        found.shares,
+        found.spaces,
+        found.projected,
+        found.directions,
+        found.weights,
+        found.vectors,
+        found.across,
+        found.ratios,
+        found.firsts,
+        found.counts,
+        found.limits,
+        found.found,
+    )
 
 
 @device_function
@@ -198,68 +226,42 @@ def draw(vector: Any, channels: Any, k0: Any, k1: Any, stream: Any) -> None:
     cuda.syncthreads()
 
 
-def _leading_vectors(
-    values: Any,
+@kernel(
+    types.void(
+        types.float64[::1],
+        types.float64[::1],
+        types.boolean,
+        types.int32,
+        types.uint64,
+        types.uint64,
+        types.float64[:, ::1],
+        types.float64[:, ::1],
+        types.float64[:, ::1],
+        types.float64[::1],
+        types.int32[::1],
+        types.int32[::1],
+        types.boolean[::1],
+    ),
+    threads=STEPPERS,
+)
+def begin(
     energies: Any,
     start: Any,
     started: Any,
-    tol: Any,
+    limit: Any,
     k0: Any,
     k1: Any,
-    spaces: Any,
-    kept: Any,
+    directions: Any,
     vectors: Any,
-    left: Any,
     across: Any,
-    passes: Any,
+    ratios: Any,
+    counts: Any,
+    limits: Any,
     found: Any,
 ) -> None:
-    """Search the leading right singular vector of each slice, a block to each.
-
-    Parameters
-    ----------
-    values
-        Slices (N, C · n), of fewer than 2³¹ values.
-    energies
-        ‖X‖²_F of the slices (N); no search is made where it isn't above 0 and finite.
-    start, started
-        Unit vector to start from (C), and whether to; otherwise from the sum of the maps.
-    tol
-        Bound for ‖A v − θ v‖ / θ, A = XᵀX.
-    k0, k1
-        Key of the random signs, uint64.
-    spaces
-        Room for a basis of as many rows as passes may be made, and below it its products with A,
-        (N, 2 · passes, C).
-    kept
-        Room for the products of X with the basis, (N, passes, n), so that X v needs no pass.
-    vectors, left, across
-        Where the search met `tol`: a unit vector v (N, C), X v (N, n) and XᵀX v (N, C).
-    passes, found
-        The passes made (N) and whether it did (N).
-    """
+    """Fill the first unit vectors, and what is known before the first pass: see `Search` for the arrays."""
     direction = cuda.shared.array(MOST_CHANNELS, np.float64)
-    product = cuda.shared.array(MOST_CHANNELS, np.float64)
-    factors = cuda.shared.array(MOST_CHANNELS, values.dtype)
-    offsets = cuda.shared.array(MOST_CHANNELS, np.int32)
-    partials = cuda.shared.array(PARTIALS, values.dtype)
-    projected = cuda.shared.array((MOST_PASSES, MOST_PASSES), np.float64)
-    rows = cuda.shared.array((MOST_PASSES, MOST_PASSES), np.float64)
-    shares = cuda.shared.array(MOST_PASSES, np.float64)
-    weights = cuda.shared.array(MOST_PASSES, np.float64)
-    moved = cuda.shared.array(LARGEST_BLOCK, np.int32)
-    residuals = cuda.shared.array(1, np.float64)
-
-    place = cuda.blockIdx.x
-    space, energy = spaces[place], energies[place]
-    channels = np.int32(space.shape[1])
-    pixels = np.int32(values.shape[1] // channels)
-    limit = np.int32(space.shape[0] // 2)
-    if not 0.0 < energy < math.inf:
-        limit = np.int32(0)
-    count = np.int32(0)
-    converged = False
-
+    place, channels = cuda.blockIdx.x, np.int32(directions.shape[1])
     draw(direction, channels, k0, k1, 0)
     c = np.int32(cuda.threadIdx.x)
     while c < channels:
@@ -268,83 +270,169 @@ def _leading_vectors(
         direction[c] = near + _RANDOM_PART * size * direction[c]
         c = np.int32(c + cuda.blockDim.x)
     cuda.syncthreads()
-    while count < limit and not converged:
-        if not orthonormalise(direction, space, count, shares):
-            break
-        x = values[place]
-        normal_product(
-            x, channels, pixels, direction, factors, offsets, partials, kept[place, count], product
-        )
-        c = np.int32(cuda.threadIdx.x)
-        while c < channels:
-            space[count, c] = direction[c]
-            space[space.shape[0] // 2 + count, c] = product[c]
-            c = np.int32(c + cuda.blockDim.x)
-        cuda.syncthreads()
-        count = np.int32(count + 1)
-        extend(projected, space, count, direction, product, shares, weights)
-        first = largest(projected, count, rows, moved, shares, weights)
-        # The residual is the next direction: with what is in the basis it spans the same Krylov space.
-        c = np.int32(cuda.threadIdx.x)
-        while c < channels:
-            vector = combined(space, 0, count, weights, c)
-            direction[c] = combined(space, space.shape[0] // 2, count, weights, c) - first * vector
-            c = np.int32(c + cuda.blockDim.x)
-        cuda.syncthreads()
-        size = norm(direction, channels)
-        converged = bool(first > 0.0 and size <= tol * first and count > 1)
-        residual = size / first if first > 0.0 else 1.0
-        if count == 1 and cuda.threadIdx.x == 0:
-            residuals[0] = residual  # read two passes later
-        if count >= TRIAL and not converged and falls_too_slowly(residuals[0], residual, tol, count, limit):
-            limit = count
-        if size <= _NEGLIGIBLE * first:
-            draw(direction, channels, k0, k1, count)
+    size = norm(direction, channels)
     c = np.int32(cuda.threadIdx.x)
-    while c < channels and converged:
-        vectors[place, c] = combined(space, 0, count, weights, c)
-        across[place, c] = combined(space, space.shape[0] // 2, count, weights, c)
+    while c < channels:
+        directions[place, c] = direction[c] / size
+        vectors[place, c], across[place, c] = 0.0, 0.0
         c = np.int32(c + cuda.blockDim.x)
-    j = np.int32(cuda.threadIdx.x)
-    while j < pixels and converged:
-        left[place, j] = combined(kept[place], 0, count, weights, j)
-        j = np.int32(j + cuda.blockDim.x)
     if cuda.threadIdx.x == 0:
-        passes[place] = count
-        found[place] = converged
+        ratios[place], counts[place], found[place] = math.nan, 0, False
+        limits[place] = limit if 0.0 < energies[place] < math.inf and size > 0.0 else 0
 
 
-def _kernel(precision: Any, threads: int) -> Kernel:
-    signature = types.void(
-        precision[:, ::1],
-        types.float64[::1],
-        types.float64[::1],
-        types.boolean,
+@device_function
+def append(space: Any, count: Any, direction: Any, shares: Any, image: Any) -> None:
+    """Add a basis vector to a space, and its product with XᵀX, which `image` is filled with."""
+    c = np.int32(cuda.threadIdx.x)
+    while c < image.size and c < space.shape[1]:
+        total = 0.0
+        segment = np.int32(0)
+        while segment < shares.shape[0]:
+            total += shares[segment, c]
+            segment = np.int32(segment + 1)
+        image[c] = total
+        space[count, c] = direction[c]
+        space[space.shape[0] // 2 + count, c] = total
+        c = np.int32(c + cuda.blockDim.x)
+    cuda.syncthreads()
+
+
+@kernel(
+    types.void(
         types.float64,
+        types.boolean,
         types.uint64,
         types.uint64,
         types.float64[:, :, ::1],
-        precision[:, :, ::1],
+        types.float64[:, :, ::1],
+        types.float64[:, :, ::1],
         types.float64[:, ::1],
-        precision[:, ::1],
         types.float64[:, ::1],
-        types.int64[::1],
+        types.float64[:, ::1],
+        types.float64[:, ::1],
+        types.float64[::1],
+        types.float64[::1],
+        types.int32[::1],
+        types.int32[::1],
         types.boolean[::1],
-    )
-    function = FunctionType(_leading_vectors.__code__, globals(), f"leading_vectors_{precision}")
-    reason = "the basis and the projected matrix, as on the CPU; responses are multiplied in float32"
-    return kernel(signature, threads=threads, float64=reason)(function)
-
-
-# By the precision of the responses, with blocks whose threads are left the registers that they need.
-leading_vectors = MappingProxyType(
-    {
-        np.dtype(np.float32): _kernel(types.float32, WARP * LARGEST_BLOCK),
-        np.dtype(np.float64): _kernel(types.float64, WARP * min(LARGEST_BLOCK, 16)),
-    }
+    ),
+    threads=STEPPERS,
 )
+def advance(
+    tol: Any,
+    both: Any,
+    k0: Any,
+    k1: Any,
+    shares: Any,
+    spaces: Any,
+    projections: Any,
+    directions: Any,
+    weights: Any,
+    vectors: Any,
+    across: Any,
+    ratios: Any,
+    firsts: Any,
+    counts: Any,
+    limits: Any,
+    found: Any,
+) -> None:
+    """Take what a pass has told into account, and say what to multiply next, or that a search has ended.
+
+    The next direction is the residual of the best approximation: with what is in the basis it spans the
+    same Krylov space. See `Search` for the arrays.
+    """
+    direction = cuda.shared.array(MOST_CHANNELS, np.float64)
+    image = cuda.shared.array(MOST_CHANNELS, np.float64)
+    rows = cuda.shared.array((MOST_PASSES, MOST_PASSES), np.float64)
+    values = cuda.shared.array(MOST_PASSES, np.float64)
+    leading = cuda.shared.array(MOST_PASSES, np.float64)
+    following = cuda.shared.array(MOST_PASSES, np.float64)
+    moved = cuda.shared.array(MOST_WARPS, np.int32)
+
+    place = cuda.blockIdx.x
+    count, limit = counts[place], limits[place]
+    if count >= limit:
+        return
+    space, projected, channels = spaces[place], projections[place], np.int32(spaces.shape[2])
+    c = np.int32(cuda.threadIdx.x)
+    while c < channels:
+        direction[c] = directions[place, c]
+        c = np.int32(c + cuda.blockDim.x)
+    append(space, count, direction, shares[place], image)
+    count = np.int32(count + 1)
+    extend(projected, space, count, direction, image, leading, following)
+    eigenvalues(projected, count, rows, moved, values)
+    first = largest(values, count, -1, -1)
+    second = largest(values, count, first, -1)
+    value, next_value = values[first], 0.0
+    unit_row(rows, first, count, value, leading)
+    size = residual(space, count, leading, value, direction)
+    now = size / value if value > 0.0 else 1.0
+
+    # The passes that this approximation is of: a second start adds none.
+    made = np.int32(count - 1) if both else count
+    met = bool(value > 0.0 and now <= tol and (made > 1 or count == channels))
+    if made == 1 and cuda.threadIdx.x == 0:
+        firsts[place] = now
+    if made >= TRIAL and not met and falls_too_slowly(firsts[place], now, tol, made, limit):
+        limit = count
+    if both and met and second >= 0:
+        third = largest(values, count, first, second)
+        next_value = values[second] if values[second] > _NEGLIGIBLE * value else 0.0
+        if next_value > 0.0:
+            unit_row(rows, second, count, next_value, following)
+            size = residual(space, count, following, next_value, direction)
+            met = ratio_is_known(value, next_value, values[third] if third >= 0 else 0.0, size)
+
+    if met:
+        c = np.int32(cuda.threadIdx.x)
+        while c < channels:
+            vectors[place, c] = combined(space, 0, count, leading, c)
+            across[place, c] = combined(space, space.shape[0] // 2, count, leading, c)
+            c = np.int32(c + cuda.blockDim.x)
+        i = np.int32(cuda.threadIdx.x)
+        while i < count:
+            weights[place, i] = leading[i]
+            i = np.int32(i + cuda.blockDim.x)
+        limit = count
+    elif count < limit:
+        if both and count == 1:
+            draw(direction, channels, k0, k1, 1)
+        elif size <= _NEGLIGIBLE * value:
+            draw(direction, channels, k0, k1, count)
+        if not orthonormalise(direction, space, count, following):
+            limit = count
+        c = np.int32(cuda.threadIdx.x)
+        while c < channels:
+            directions[place, c] = direction[c]
+            c = np.int32(c + cuda.blockDim.x)
+    cuda.syncthreads()  # every thread has read what is written here
+    if cuda.threadIdx.x == 0:
+        counts[place], limits[place], found[place] = count, limit, met
+        if met and both:
+            ratios[place] = math.sqrt(next_value / value)
 
 
-def most_channels(dtype: np.dtype[Any]) -> int:
-    """Return for how many channels the registers of a block suffice."""
-    return leading_vectors[dtype].threads // WARP * CHANNELS
+@kernel(
+    *(
+        types.void(
+            types.float64[:, ::1],
+            types.int32[::1],
+            types.boolean[::1],
+            precision[:, :, ::1],
+            precision[:, ::1],
+        )
+        for precision in (types.float32, types.float64)
+    ),
+    threads=COMBINERS,
+)
+def combine_products(weights: Any, counts: Any, found: Any, kept: Any, left: Any) -> None:
+    """Fill `left` (N, n) with X v from the products of the basis, or 0 without v: a thread a column."""
+    pixels = np.int32(left.shape[1])
+    tiles = np.int32((pixels + cuda.blockDim.x - 1) // cuda.blockDim.x)
+    place = np.int32(cuda.blockIdx.x // tiles)
+    column = np.int32(cuda.blockIdx.x % tiles * cuda.blockDim.x + cuda.threadIdx.x)
+    if column < pixels:
+        count = counts[place] if found[place] else np.int32(0)
+        left[place, column] = combined(kept[place], 0, count, weights[place], column)

@@ -8,7 +8,7 @@ import ctypes
 import importlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
@@ -117,11 +117,18 @@ def launch(kernel: Kernel, blocks: Size, threads: Size, *arguments: Any, shared:
     shared
         Bytes of dynamic shared memory.
     """
+    prepared(kernel, blocks, threads, *arguments, shared=shared)()
+
+
+def prepared(
+    kernel: Kernel, blocks: Size, threads: Size, *arguments: Any, shared: int = 0
+) -> Callable[[], None]:
+    """Return what launches a kernel on the same arguments again and again, as `launch` does once."""
     if SIMULATED:
         # Not copied in and out.
-        passed = (FakeCUDAArray(value) if isinstance(value, np.ndarray) else value for value in arguments)
-        kernel.dispatcher[blocks, threads, 0, shared](*passed)
-        return
+        passed = [FakeCUDAArray(value) if isinstance(value, np.ndarray) else value for value in arguments]
+        configured = kernel.dispatcher[blocks, threads, 0, shared]
+        return lambda: configured(*passed)
     cupy = xp()
     arrays = cupy.ndarray
     dtypes = tuple(value.dtype for value in arguments if isinstance(value, arrays))
@@ -133,15 +140,13 @@ def launch(kernel: Kernel, blocks: Size, threads: Size, *arguments: Any, shared:
     # CuPy's own way to call a kernel makes an object of each parameter, which takes several times as long.
     buffer, size = ctypes.create_string_buffer(packed, len(packed)), ctypes.c_size_t(len(packed))
     extra = _Extra(_BUFFER, ctypes.addressof(buffer), _BUFFER_SIZE, ctypes.addressof(size), 0)
-    cupy.cuda.driver.launchKernel(
-        function.ptr,
-        *_three_axes(blocks),
-        *_three_axes(threads),
-        shared,
-        cupy.cuda.get_current_stream().ptr,
-        0,
-        ctypes.addressof(extra),
-    )
+    stream = cupy.cuda.get_current_stream().ptr
+    place_of_work = *_three_axes(blocks), *_three_axes(threads), shared, stream
+
+    def queue(_kept: Any = (arguments, buffer, size)) -> None:
+        cupy.cuda.driver.launchKernel(function.ptr, *place_of_work, 0, ctypes.addressof(extra))
+
+    return queue
 
 
 def _three_axes(size: Size) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
-"""Passes over the responses of a slice, held as C rows of n pixels: a block owns a slice."""
+"""Passes over the responses of slices, each held as C rows of n pixels."""
 
+from types import FunctionType, MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ from eigenfeatures.kernels.cuda.compile import (
     MOST_WARPS,
     SIMULATED,
     WARP,
+    Kernel,
     block_sum,
-    device_function,
     kernel,
     warp_sum,
 )
+from eigenfeatures.kernels.cuda.survey import SURVEYORS
 
-# Channels that a warp of `normal_product` holds in registers: 128 then take eight warps, of which
+# Channels that a warp of `multiply` holds in registers: 128 then take eight warps, of which
 # several blocks share a multiprocessor, so that one loads while another sums.
 CHANNELS = 2 if SIMULATED else 16
 
@@ -27,151 +29,155 @@ MOST_CHANNELS = CHANNELS * LARGEST_BLOCK
 # Room for two tiles of a block.
 PARTIALS = 2 * LARGEST_BLOCK * WARP
 
-# Tiles after which the sums of a thread in the responses' precision are added to those in float64.
-CHUNK = 2 if SIMULATED else 64
+# Tiles of a segment, the part of a slice that a block takes: few, so that there are blocks for all
+# multiprocessors where slices are few.
+SEGMENT = 2 if SIMULATED else 32
 
-# Threads of a block of the kernels that take a row each.
-SURVEYORS = 32 if SIMULATED else 512
 # Of `left_products`: threads, channels whose weights are in shared memory, vectors that are multiplied
 # together, and loads of a thread that are under way at once.
 LEFT_THREADS, LEFT_CHANNELS, TOGETHER, LEFT_LOADS = (32, 4, 2, 2) if SIMULATED else (256, 128, 8, 16)
 
-# Squares of float64 leave its range; those of values times one of these powers of two don't, if only
-# values below the last are magnified.
-REDUCTION, MAGNIFICATION, TINY = 2.0**-600, 2.0**600, 2.0**-400
 
-
-@kernel(
-    types.void(types.float32[:, ::1], types.float64[:, ::1]),
-    types.void(types.float64[:, ::1], types.float64[:, ::1]),
-    threads=SURVEYORS,
-    float64="the energy is promised to 10⁻¹², and squares of float32 stay in range",
-)
-def survey(values: Any, out: Any) -> None:
-    """Fill `out` (N, 4) with each row's number of negative values and its sums of squares.
-
-    There are three: of the values and, for float64 alone, of the values times
-    `REDUCTION` and of those below `TINY` times `MAGNIFICATION`.
-    """
-    partials = cuda.shared.array(MOST_WARPS, np.float64)
-    row = values[cuda.blockIdx.x]
-    negative, plain, reduced, magnified = 0.0, 0.0, 0.0, 0.0
-    for j in range(cuda.threadIdx.x, row.size, cuda.blockDim.x):
-        value = np.float64(row[j])
-        negative += 1.0 if value < 0 else 0.0
-        plain += value * value
-        if row.itemsize == 8:
-            reduced += (value * REDUCTION) * (value * REDUCTION)
-            if abs(value) < TINY:
-                magnified += (value * MAGNIFICATION) * (value * MAGNIFICATION)
-    negative, plain = block_sum(negative, partials), block_sum(plain, partials)
-    reduced, magnified = block_sum(reduced, partials), block_sum(magnified, partials)
-    if cuda.threadIdx.x == 0:
-        out[cuda.blockIdx.x, 0] = negative
-        out[cuda.blockIdx.x, 1] = plain
-        out[cuda.blockIdx.x, 2] = reduced
-        out[cuda.blockIdx.x, 3] = magnified
-
-
-@device_function
-def normal_product(
-    x: Any,
-    channels: Any,
-    pixels: Any,
-    y: Any,
-    weights: Any,
-    offsets: Any,
-    partials: Any,
-    kept: Any,
-    totals: Any,
-) -> None:
-    """Fill `kept` (n) with X y and `totals[:C]` with Xᵀ (X y), reading X once.
+def _multiply(values: Any, directions: Any, counts: Any, limits: Any, kept: Any, shares: Any) -> None:
+    """Multiply segments of slices by a vector and by the product, reading X once: a block to a segment.
 
     A warp holds `CHANNELS` channels of a tile of 32 columns in registers, a lane a column. Its share
     of X y meets those of the warps that hold the other channels in `partials`, and the sum then
     multiplies the registers again. Where few channels leave warps over, several such groups
-    take a tile each. Sums of the precision of x take `CHUNK` tiles, so that their error does
-    not grow with n, in an order that never varies.
-
-    All threads of a block of `block_of` call together, once `y` is visible to all; `totals` is
-    so upon return. In shared memory lie `weights` (`MOST_CHANNELS`) and `partials` (`PARTIALS`)
-    of the precision of `x` (C · n), `offsets` (`MOST_CHANNELS`), int32, and `y` (C) and `totals`
-    (`MOST_CHANNELS`), float64.
+    take a tile each. Sums of the precision of x take the `SEGMENT` tiles of a block, so that their error does
+    not grow with n, in an order that never varies: whatever slices are worked on together, each gets the
+    same bits.
 
     Numba computes in 64 bits unless told otherwise, which would take twice the registers; and what
     each channel's row begins at is read from `offsets` since in registers it would take one a channel.
+
+    Parameters
+    ----------
+    values
+        Slices (N, C · n), of fewer than 2³¹ values.
+    directions
+        A vector y of each slice (N, C).
+    counts, limits
+        How many products are kept, and nothing is done where that is the limit (N).
+    kept
+        Room for X y, (N, passes, n), as product number `counts`.
+    shares
+        Each segment's part of Xᵀ (X y), (N, S, C), with S of `segment_count`.
     """
+    weights = cuda.shared.array(MOST_CHANNELS, values.dtype)
+    offsets = cuda.shared.array(MOST_CHANNELS, np.int32)
+    partials = cuda.shared.array(PARTIALS, values.dtype)
+    totals = cuda.shared.array(MOST_CHANNELS, np.float64)
+    segments, channels = np.int32(shares.shape[1]), np.int32(shares.shape[2])
+    place, segment = np.int32(cuda.blockIdx.x // segments), np.int32(cuda.blockIdx.x % segments)
+    count = counts[place]
+    if count >= limits[place]:
+        return
+    x, products, pixels = values[place], kept[place, count], np.int32(kept.shape[2])
     thread = cuda.threadIdx.x
     warp, lane = np.int32(thread // WARP), np.int32(thread % WARP)
     groups = np.int32((channels + CHANNELS - 1) // CHANNELS)
     sides = np.int32(cuda.blockDim.x // WARP // groups)
     first, side = np.int32(warp % groups * CHANNELS), np.int32(warp // groups)
-    own = np.int32(warp * CHANNELS)  # in `totals`, and nobody else's until the last but one barrier
 
     channel = np.int32(thread)
     while channel < groups * CHANNELS:
-        weights[channel] = y[channel] if channel < channels else 0.0
-        offsets[channel] = min(channel, channels - 1) * pixels
+        weights[channel] = directions[place, channel] if channel < channels else 0.0
+        offsets[channel] = np.int32(min(channel, channels - 1)) * pixels
         channel = np.int32(channel + cuda.blockDim.x)
-    if lane == 0:
-        for c in range(CHANNELS):
-            totals[own + c] = 0.0
     cuda.syncthreads()
 
-    values = cuda.local.array(CHANNELS, x.dtype)
-    sums = cuda.local.array(CHANNELS, x.dtype)
+    held = cuda.local.array(CHANNELS, values.dtype)
+    sums = cuda.local.array(CHANNELS, values.dtype)
+    for c in range(CHANNELS):
+        sums[c] = values.dtype.type(0)
     last = np.int32(pixels - 1)
-    column = np.int32(side * WARP + lane)
+    column = np.int32((segment * SEGMENT * sides + side) * WARP + lane)
     tile, tiles = np.int32(0), np.int32((pixels + WARP * sides - 1) // (WARP * sides))
+    tiles = np.int32(tiles - segment * SEGMENT)
+    if tiles > SEGMENT:
+        tiles = np.int32(SEGMENT)
     # Two buffers in turn: a tile's is free again once all have passed the next tile's barrier.
     buffer = np.int32(0)
     while tile < tiles:
-        stop = np.int32(min(tile + CHUNK, tiles))
+        # Beyond the last channel and column the last is loaded again: loads without a condition
+        # are all under way at once. Its weight is 0 for a channel, and for a column below.
+        at = np.int32(min(column, last))
+        product = values.dtype.type(0)
         for c in range(CHANNELS):
-            sums[c] = x.dtype.type(0)
-        while tile < stop:
-            # Beyond the last channel and column the last is loaded again: loads without a condition
-            # are all under way at once. Its weight is 0 for a channel, and for a column below.
-            place = np.int32(min(column, last))
-            product = x.dtype.type(0)
-            for c in range(CHANNELS):
-                values[c] = x[np.uint32(offsets[np.uint32(first + c)] + place)]
-            for c in range(CHANNELS):
-                product += weights[np.uint32(first + c)] * values[c]
-            partials[np.uint32(buffer + thread)] = product
-            cuda.syncthreads()
-            product = x.dtype.type(0)
-            place = np.int32(buffer + side * groups * WARP + lane)
-            end = np.int32(place + groups * WARP)
-            while place < end and column <= last:
-                product += partials[np.uint32(place)]
-                place = np.int32(place + WARP)
-            if first == 0 and column <= last:
-                kept[np.uint32(column)] = product
-            for c in range(CHANNELS):
-                sums[c] += values[c] * product
-            buffer = np.int32(PARTIALS // 2 - buffer)
-            tile, column = np.int32(tile + 1), np.int32(column + sides * WARP)
+            held[c] = x[np.uint32(offsets[np.uint32(first + c)] + at)]
         for c in range(CHANNELS):
-            total = warp_sum(sums[c])
-            if lane == 0:
-                totals[own + c] += total
+            product += weights[np.uint32(first + c)] * held[c]
+        partials[np.uint32(buffer + thread)] = product
+        cuda.syncthreads()
+        product = values.dtype.type(0)
+        other = np.int32(buffer + side * groups * WARP + lane)
+        end = np.int32(other + groups * WARP)
+        while other < end and column <= last:
+            product += partials[np.uint32(other)]
+            other = np.int32(other + WARP)
+        if first == 0 and column <= last:
+            products[np.uint32(column)] = product
+        for c in range(CHANNELS):
+            sums[c] += held[c] * product
+        buffer = np.int32(PARTIALS // 2 - buffer)
+        tile, column = np.int32(tile + 1), np.int32(column + sides * WARP)
+    for c in range(CHANNELS):
+        total = warp_sum(sums[c])
+        if lane == 0:
+            totals[np.uint32(warp * CHANNELS + c)] = total
 
     cuda.syncthreads()
     channel = np.int32(thread)
     while channel < channels:
-        other = np.int32(channel + groups * CHANNELS)
+        share = 0.0
+        other = channel
         while other < sides * groups * CHANNELS:
-            totals[channel] += totals[other]
+            share += totals[other]
             other = np.int32(other + groups * CHANNELS)
+        shares[place, segment, channel] = share
         channel = np.int32(channel + cuda.blockDim.x)
-    cuda.syncthreads()
+
+
+def _multiplication(precision: Any, threads: int) -> Kernel:
+    signature = types.void(
+        precision[:, ::1],
+        types.float64[:, ::1],
+        types.int32[::1],
+        types.int32[::1],
+        precision[:, :, ::1],
+        types.float64[:, :, ::1],
+    )
+    function = FunctionType(_multiply.__code__, globals(), f"multiply_{precision}")
+    return kernel(signature, threads=threads, float64="sums over segments and the vectors' own precision")(
+        function
+    )
+
+
+# By the precision of the responses, with blocks whose threads are left the registers that they need.
+multiply = MappingProxyType(
+    {
+        np.dtype(np.float32): _multiplication(types.float32, WARP * LARGEST_BLOCK),
+        np.dtype(np.float64): _multiplication(types.float64, WARP * min(LARGEST_BLOCK, 16)),
+    }
+)
+
+
+def most_channels(dtype: np.dtype[Any]) -> int:
+    """Return for how many channels the registers of a block of `multiply` suffice."""
+    return multiply[dtype].threads // WARP * CHANNELS
 
 
 def block_of(channels: int) -> int:
-    """Return the threads of a block that `normal_product` takes: whole groups of warps for all channels."""
+    """Return the threads of a block that `multiply` takes: whole groups of warps for all channels."""
     groups = -(-channels // CHANNELS)
     return WARP * groups * max(1, FEWEST_WARPS // groups)
+
+
+def segment_count(channels: int, pixels: int) -> int:
+    """Return into how many segments `multiply` cuts a slice."""
+    groups = -(-channels // CHANNELS)
+    return -(-pixels // (SEGMENT * (block_of(channels) // groups)))
 
 
 @kernel(

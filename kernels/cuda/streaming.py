@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from eigenfeatures.kernels.cuda import memory, passes
 from eigenfeatures.kernels.cuda.gram import ADDED, gram_matrices
 from eigenfeatures.kernels.cuda.memory import Array
+from eigenfeatures.kernels.cuda.survey import SURVEYORS
 from eigenfeatures.kernels.moments import Moments, exponent_of, means
 from eigenfeatures.kernels.second_pass import StreamedSVD, scaled_weights
 
@@ -86,7 +87,7 @@ def _widened(x: Array) -> Array:
     xp = memory.xp()
     out = xp.empty(x.shape)
     rows = xp.ascontiguousarray(x)
-    memory.launch(passes.scaled, len(rows), passes.SURVEYORS, rows, xp.ones(len(rows)), out)
+    memory.launch(passes.scaled, len(rows), SURVEYORS, rows, xp.ones(len(rows)), out)
     return out
 
 

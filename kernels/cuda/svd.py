@@ -16,6 +16,7 @@ from eigenfeatures.kernels.cuda import jacobi, lanczos, memory, passes
 from eigenfeatures.kernels.cuda.compile import WARP
 from eigenfeatures.kernels.cuda.gram import gram_matrices
 from eigenfeatures.kernels.cuda.memory import Array
+from eigenfeatures.kernels.cuda.survey import ENERGY, EXPONENT
 from eigenfeatures.kernels.cuda.triplets import (
     Candidates,
     Slices,
@@ -24,6 +25,7 @@ from eigenfeatures.kernels.cuda.triplets import (
     completed,
     measured,
     survey,
+    unknown_gap,
 )
 from eigenfeatures.kernels.svd import TruncatedSVD
 
@@ -33,6 +35,11 @@ _SHIFT = 16
 
 # Bytes of float64 for the slices that are copied together for a further search.
 _COPIES = 1 << 30
+
+
+def default_passes(channels: int) -> int:  # noqa: ARG001, as for the CPU
+    """Return how many passes to make before a Gram matrix is formed: all that there is room for take less."""
+    return lanczos.MOST_PASSES
 
 
 def decompose(
@@ -48,46 +55,47 @@ def decompose(
     """Decompose each slice of maps (N, C, n) on the current device and stream; see the function for the CPU.
 
     All searches start from `start`, or else from the same random signs; at most `lanczos.MOST_PASSES`
-    passes are made. The methods are in a NumPy array. Where the `gap` is asked for, two vectors are computed.
+    passes are made. The methods are in a NumPy array.
     """
     xp = memory.xp()
     working = _working(maps, center)
     count, channels, pixels = working.shape
-    asked, rank = rank, max(rank, 2 if gap and min(channels, pixels) > 1 else 1)
     method = np.full(count, "", "<U7")
     made = np.zeros(count, np.int64)
-    u = xp.empty((count, rank, pixels), working.dtype)
-    result = Triplets(u, xp.empty((count, rank)), xp.empty((count, rank, channels)), xp.empty(count))
+    u, s, v = (
+        xp.empty((count, rank, pixels), working.dtype),
+        xp.empty((count, rank)),
+        xp.empty((count, rank, channels)),
+    )
+    result = Triplets(u, s, v, xp.empty(count), xp.empty(count))
     total = xp.empty(count)
     if count > 0:
         # Slices that have no decomposition turn to NaN on the way, of which NumPy would warn.
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            slices = survey(working)
-            result = _solved(slices, rank, start, tol, max_passes, seed, result, made, method)
-            result = result._replace(s=xp.ldexp(result.s, -slices.exponent[:, np.newaxis]))
-            total = xp.ldexp(slices.energy, -2 * slices.exponent)
+            slices, told = survey(working)
+            searches = _searches(slices, rank, start, tol, max_passes, seed, gap)
+            method[told[ENERGY] == 0] = "zero"
+            method[~np.isfinite(told[ENERGY])] = "invalid"
+            result = _solved(slices, rank, searches, tol, result, made, method)
+            total = slices.energy
+            if told[EXPONENT].any():
+                exponent = slices.exponent.astype(np.int32)
+                result = result._replace(s=xp.ldexp(result.s, -exponent[:, np.newaxis]))
+                total = xp.ldexp(total, -2 * exponent)
         for name, fill in (("zero", 0.0), ("invalid", np.nan)):
             places = np.flatnonzero(method == name)
             for array in (*result, total) if places.size else ():
                 array[memory.to_device(places)] = fill
-    u, s, v = (xp.ascontiguousarray(array[:, :asked]) for array in (result.u, result.s, result.v))
     return TruncatedSVD(
-        u=u,
-        s=s,
-        v=v,
-        gap=_gap(result.s, min(channels, pixels)),
+        u=result.u,
+        s=result.s,
+        v=result.v,
+        gap=result.gap,
         residual=result.residual,
         passes=memory.to_device(made),
         method=method,
         energy=total,
     )
-
-
-def _gap(s: Array, most: int) -> Array:
-    """Return s_2 / s_1 of each slice from its singular values (N, rank), where it has so many."""
-    xp = memory.xp()
-    second = s[:, 1] if s.shape[1] > 1 else s[:, 0] * (0.0 if most == 1 else np.nan)
-    return xp.where(s[:, 0] == 0, 0.0, second / xp.where(s[:, 0] == 0, 1.0, s[:, 0]))
 
 
 def _working(maps: Array, center: bool) -> Array:
@@ -108,10 +116,8 @@ def _working(maps: Array, center: bool) -> Array:
 def _solved(
     slices: Slices,
     rank: int,
-    start: Array | None,
+    searches: Iterator[tuple[str, Callable[[Slices], Candidates]]],
     tol: float,
-    max_passes: int,
-    seed: int,
     result: Triplets,
     made: NDArray[np.int64],
     method: NDArray[np.str_],
@@ -120,11 +126,6 @@ def _solved(
 
     `made` and `method`, of NumPy, are filled with the passes and the method's name.
     """
-    xp = memory.xp()
-    energy = memory.to_host(slices.energy)
-    method[energy == 0] = "zero"
-    method[~np.isfinite(energy)] = "invalid"
-    searches = _searches(slices, rank, start, tol, max_passes, seed)
     for number, (name, search) in enumerate(searches):
         unsolved = np.flatnonzero(method == "")
         # The first search takes all slices as they lie, rather than copies of those with an answer.
@@ -132,11 +133,11 @@ def _solved(
             portion = slices.taken(places) if number else slices
             candidates = search(portion)
             triplets, accepted = measured(portion, candidates, tol)
-            result = _stored(result, places, triplets)
-            passed, good = memory.to_host(xp.stack((candidates.passes, accepted.astype(np.int64))))
+            result = _stored(result, places, triplets.leading(rank))
+            passed, good = memory.to_host(candidates.passes), memory.to_host(accepted)
             sought = method[places] == ""
             made[places[sought]] += passed[sought]
-            method[places[sought & (good == 1)]] = name
+            method[places[sought & good]] = name
     for places in _portions(np.flatnonzero(method == ""), slices.maps):
         result = _stored(result, places, by_lapack(slices.taken(places), rank))
         made[places] += 1
@@ -162,7 +163,7 @@ def _stored(result: Triplets, places: NDArray[np.intp], triplets: Triplets) -> T
 
 
 def _searches(
-    slices: Slices, rank: int, start: Array | None, tol: float, max_passes: int, seed: int
+    slices: Slices, rank: int, start: Array | None, tol: float, max_passes: int, seed: int, gap: bool
 ) -> Iterator[tuple[str, Callable[[Slices], Candidates]]]:
     """Yield methods and what finds right vectors by them, cheapest first."""
     _, channels, pixels = slices.maps.shape
@@ -170,43 +171,29 @@ def _searches(
         return  # a decomposition in float64 costs less than a Gram matrix of this size
     dtype = slices.maps.dtype
     limit = min(max_passes, lanczos.MOST_PASSES, channels)
-    fits = channels <= lanczos.most_channels(dtype) and channels * pixels < 2**31
+    fits = channels <= passes.most_channels(dtype) and channels * pixels < 2**31
     if rank == 1 and limit > 0 and fits:
         # Half the tolerance: the rest is for the rounding of what is returned.
-        yield "lanczos", lambda portion: _by_lanczos(portion, start, tol / 2, limit, seed)
+        yield "lanczos", lambda portion: _by_lanczos(portion, start, tol / 2, limit, seed, gap)
+    rank = max(rank, 2) if gap and channels > 1 else rank
     yield "gram", lambda portion: _by_gram(portion, rank, dtype)
     if dtype != np.float64:
         yield "gram", lambda portion: _by_gram(portion, rank, np.dtype(np.float64))
 
 
-def _by_lanczos(slices: Slices, start: Array | None, tol: float, limit: int, seed: int) -> Candidates:
-    xp = memory.xp()
-    count, channels, pixels = slices.maps.shape
-    dtype = slices.maps.dtype
-    spaces, kept = xp.empty((count, 2 * limit, channels)), xp.empty((count, limit, pixels), dtype)
-    v, across = xp.zeros((count, channels)), xp.zeros((count, channels))
-    left = xp.zeros((count, pixels), dtype)
-    made, found = xp.zeros(count, np.int64), xp.zeros(count, np.bool_)
-    memory.launch(
-        lanczos.leading_vectors[dtype],
-        count,
-        passes.block_of(channels),
-        slices.values,
-        slices.energy,
-        xp.zeros(channels) if start is None else start,
-        start is not None,
-        tol,
-        np.uint64(seed & 0xFFFFFFFF),
-        np.uint64(seed >> 32),
-        spaces,
-        kept,
-        v,
-        left,
-        across,
-        made,
-        found,
+def _by_lanczos(
+    slices: Slices, start: Array | None, tol: float, limit: int, seed: int, gap: bool
+) -> Candidates:
+    pixels = slices.maps.shape[2]
+    found, left = lanczos.search(slices.values, pixels, slices.energy, start, tol, limit, seed, gap)
+    return Candidates(
+        found.vectors[:, np.newaxis],
+        left[:, np.newaxis],
+        found.across[:, np.newaxis],
+        found.counts,
+        found.found,
+        found.ratios if gap else unknown_gap(slices),
     )
-    return Candidates(v[:, np.newaxis], left[:, np.newaxis], across[:, np.newaxis], made, found)
 
 
 def _by_gram(slices: Slices, rank: int, dtype: np.dtype[Any]) -> Candidates:

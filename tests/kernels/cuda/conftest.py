@@ -57,12 +57,12 @@ def registered_launches(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from eigenfeatures.kernels.cuda import memory
 
-    launch = memory.launch
+    prepared = memory.prepared
 
-    def checked(kernel: Any, blocks: Any, threads: int, *arguments: Any) -> None:
+    def checked(kernel: Any, blocks: Any, threads: int, *arguments: Any, shared: int = 0) -> Any:
         given = tuple(typeof(argument) for argument in arguments)
         assert given in [signature.args for signature in kernel.signatures], f"{kernel.name}{given}"
         assert threads <= kernel.threads
-        launch(kernel, blocks, threads, *arguments)
+        return prepared(kernel, blocks, threads, *arguments, shared=shared)
 
-    monkeypatch.setattr(memory, "launch", checked)
+    monkeypatch.setattr(memory, "prepared", checked)
