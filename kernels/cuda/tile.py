@@ -265,15 +265,32 @@ def load_row(image: Any, geometry: Any, tile: Any, i: Any, shared: Any) -> None:
     begin, end = np.int32(first & -chunk), np.int32((last + chunk - 1) & -chunk)
     source = np.int32(row * geometry.width + tile.column - place)
     if i == row and source + begin >= 0 and source + end <= geometry.height * geometry.width:
-        k = np.int32(begin + chunk * lane)
-        while k < end:
-            store_shared(shared, k, load_global(image, np.int32(source + k)))
-            k = np.int32(k + chunk * WARP)
+        load_chunks(image, source, shared, np.int32(begin + chunk * lane), end)
     else:  # not aligned alike, or the chunks reach beyond the slice
         k = np.int32(first + lane)
         while k < last:
             shared[np.uint32(k)] = image[np.uint32(source + k)]
             k = np.int32(k + WARP)
+
+
+@device_function
+def load_chunks(image: Any, source: Any, shared: Any, k: Any, end: Any) -> None:
+    """Copy this lane's chunks of a row, from place `k` on to before `end`, which stand `source` from there.
+
+    One of 8-bit pixels, two of 16-bit and else three are enough for the widest tile, and all are under way
+    at once. A lane too many copies the last chunk again: with a condition, one would wait for another.
+    """
+    chunk = WIDTH // shared.itemsize
+    last = end - chunk
+    i, j = np.int32(min(k, last)), np.int32(min(k + chunk * WARP, last))
+    first = load_global(image, np.int32(source + i))
+    if chunk < 16:
+        second = load_global(image, np.int32(source + j))
+        if chunk < 8:
+            place = np.int32(min(k + 2 * chunk * WARP, last))
+            store_shared(shared, place, load_global(image, np.int32(source + place)))
+        store_shared(shared, j, second)
+    store_shared(shared, i, first)
 
 
 @device_function
