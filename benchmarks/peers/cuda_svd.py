@@ -147,7 +147,7 @@ OPERATIONS = (
         (
             Library("eigenfeatures", "", "numba", _ours, "ours"),
             Library("torch", "bmm Gram + eigh", "torch", _in_batches(gram_eigh)),
-            Library("torch", "svd_lowrank, best setting", "torch", _in_batches(lowrank)),
+            Library("torch", "svd_lowrank, best setting", "torch", _in_batches(lowrank), heavy=True),
             Library("CuPy", "gesvda", "cupy", _gesvda, heavy=True),
             READ,
         ),
