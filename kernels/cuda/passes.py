@@ -31,7 +31,7 @@ PARTIALS = 2 * LARGEST_BLOCK * WARP
 
 # Tiles of a segment, the part of a slice that a block takes: few, so that there are blocks for all
 # multiprocessors where slices are few.
-SEGMENT = 2 if SIMULATED else 32
+SEGMENT = 2 if SIMULATED else 16
 
 # Of `left_products`: threads, channels whose weights are in shared memory, vectors that are multiplied
 # together, and loads of a thread that are under way at once.
