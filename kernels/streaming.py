@@ -25,7 +25,7 @@ class StreamingSVD:
        Then `residual` tells how exact they are, measured.
 
     Arrays of a GPU, of CuPy or torch, are worked on there, on their library's current stream, and only sums
-    of the size C × C come to the host; parts of one stream may lie in different places. Not yet run on a GPU.
+    of the size C × C come to the host; parts of one stream may lie in different places.
 
     Several workers can share a pass, each with an object of its own; `merge` joins them. An object can be
     pickled at any time, and is for one thread at a time.

@@ -1,4 +1,4 @@
-"""Memory of a GPU by CuPy, with two streams; not yet run on a GPU."""
+"""Memory of a GPU by CuPy, with two streams."""
 
 from typing import Any
 

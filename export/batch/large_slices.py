@@ -18,6 +18,7 @@ from eigenfeatures.export.batch.batches import Batches
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
 from eigenfeatures.export.batch.facts import CLASS_MAPS, ModelFacts
+from eigenfeatures.export.batch.folded import folded
 from eigenfeatures.export.batch.out_of_memory import told_of_memory
 from eigenfeatures.export.batch.torch_copies import this_device
 from eigenfeatures.export.batch.whole_slice import WholeSlice
@@ -149,7 +150,8 @@ class _Whole:
         )
         self._device, self._clock, self._tf32 = this_device(device), clock, tf32
         self._preprocessing = model.preprocessing
-        self._evaluate = WholeSlice(model.network.to(self._device), request, size)
+        network = folded(model.network, {request.layer}) if device == "cuda" else model.network
+        self._evaluate = WholeSlice(network.to(self._device), request, size)
 
     def __call__(self, image: NDArray[Any]) -> Arrays:
         with told_of_memory():

@@ -23,8 +23,6 @@ class Upload(NamedTuple):
 class Copies:
     """Copies that are queued beside the work of the current stream, and that wait for it where they must.
 
-    Not yet run on a GPU.
-
     Parameters
     ----------
     device

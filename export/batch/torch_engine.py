@@ -31,8 +31,7 @@ class TorchEngine(Engine):
     """The network of a run's folder in torch; see `eigenfeatures.export.batch.engine.Engine`.
 
     Slices are uploaded once; gradient, network and SVD stay on the device, and copies go on beside them. On a
-    GPU, batch normalisation is folded into the convolutions. With ``cuda`` it ran once on an H100, with
-    channels last, without TF32 and one copy after the other; not yet as it is now.
+    GPU, batch normalisation is folded into the convolutions.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class WholeSlice:
             As from an engine, for one slice: ``alpha_index``, ``alpha_maximum``, ``alpha_mean``,
             ``eigenfeatures`` ``(1, rank, h, w)``, ``singular_values``, ``gap``, ``residual``. Where
             the network overflows, all numbers are NaN. The Gram matrix is made in float64, on the device of
-            the maps, which stay there (not yet run on a GPU).
+            the maps, which stay there.
         """
         svd, peaks = _Decomposition(self._request.rank), _Peaks()
         takers: dict[TiledResponses, list[Callable[[Tensor], None]]] = {self._maps: [], self._pooled: []}

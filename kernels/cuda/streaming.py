@@ -2,7 +2,6 @@
 
 The counterpart of `eigenfeatures.kernels.host_parts`. Responses are converted to float64, some columns at a
 time, and multiplied by cuBLAS; what is kept of them are a few numbers for each pair of channels, on the host.
-Not yet run on a GPU.
 """
 
 from collections.abc import Iterator

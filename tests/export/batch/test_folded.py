@@ -11,7 +11,8 @@ from eigenfeatures.eigen.choices import PRESETS, RESOLUTIONS
 from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.export.batch import folded as folding
-from eigenfeatures.export.batch import torch_engine
+from eigenfeatures.export.batch import large_slices, torch_engine
+from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import open_engine
 from eigenfeatures.export.batch.folded import folded
 
@@ -109,3 +110,21 @@ def test_an_engine_folds_where_it_runs_on_a_gpu(resolution, finished_run, raw, m
     expected = on_cpu(raw[:8])
     for name, array in on_gpu(raw[:8]).items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_large_slices_are_evaluated_by_a_folded_network(finished_run, raw, monkeypatch):
+    """The CPU's memory in place of a GPU's, once more."""
+    monkeypatch.setattr(large_slices, "this_device", lambda _: torch.device("cpu"))
+    facts = open_engine(finished_run, ["eigenfeatures", "gap"], "torch", "cpu").facts
+    image = np.tile(raw[0], (3, 2))
+    on_cpu, on_gpu = (
+        large_slices._Whole(
+            finished_run, ["eigenfeatures", "alpha_index"], facts, device, image.shape, Clock(), False
+        )
+        for device in ("cpu", "cuda")
+    )
+    networks = [whole._evaluate._maps._network for whole in (on_cpu, on_gpu)]
+    assert [len(norms(network)) for network in networks] == [5, 0]
+    expected, found = on_cpu(image), on_gpu(image)
+    np.testing.assert_array_equal(found["alpha_index"], expected["alpha_index"])
+    np.testing.assert_allclose(found["eigenfeatures"], expected["eigenfeatures"], atol=1e-5)
