@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.kernels.arrays import RESOLVED, working_dtype
-from eigenfeatures.kernels.cuda import jacobi, lanczos, memory, passes
+from eigenfeatures.kernels.cuda import jacobi, lanczos, memory, passes, search
 from eigenfeatures.kernels.cuda.compile import WARP
 from eigenfeatures.kernels.cuda.gram import gram_matrices
 from eigenfeatures.kernels.cuda.memory import Array
@@ -126,12 +126,12 @@ def _solved(
 
     `made` and `method`, of NumPy, are filled with the passes and the method's name.
     """
-    for number, (name, search) in enumerate(searches):
+    for number, (name, candidates_of) in enumerate(searches):
         unsolved = np.flatnonzero(method == "")
         # The first search takes all slices as they lie, rather than copies of those with an answer.
         for places in _portions(unsolved, slices.maps) if number else [np.arange(len(method))]:
             portion = slices.taken(places) if number else slices
-            candidates = search(portion)
+            candidates = candidates_of(portion)
             triplets, accepted = measured(portion, candidates, tol)
             result = _stored(result, places, triplets.leading(rank))
             passed, good = memory.to_host(candidates.passes), memory.to_host(accepted)
@@ -185,7 +185,7 @@ def _by_lanczos(
     slices: Slices, start: Array | None, tol: float, limit: int, seed: int, gap: bool
 ) -> Candidates:
     pixels = slices.maps.shape[2]
-    found, left = lanczos.search(slices.values, pixels, slices.energy, start, tol, limit, seed, gap)
+    found, left = search.search(slices.values, pixels, slices.energy, start, tol, limit, seed, gap)
     return Candidates(
         found.vectors[:, np.newaxis],
         left[:, np.newaxis],
