@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -87,8 +88,8 @@ class BoundBatch:
 
     A shorter batch, the last one, is filled up with zeros, so that the shapes stay. Since the addresses stay
     as well, CUDA can record all kernels of the graph once and launch them together ever after (a CUDA graph).
-    It records for the thread that makes this object, and again for another one that runs it first. Where
-    another thread allocates memory of the GPU meanwhile, recording fails.
+    It records for the thread that makes this object, which should be the worker's, and again for another
+    one that runs it first. Where another thread allocates memory of the GPU meanwhile, recording fails.
     What is uploaded and downloaded has two places, since one batch is copied while another is computed.
 
     Parameters
@@ -137,7 +138,7 @@ class BoundBatch:
         return len(slices) <= self._shape[0] and slices.shape[1:] == self._shape[1:]
 
     def run(
-        self, batches: Iterable[NDArray[Any]], clock: Clock, *, keep: bool = False
+        self, batches: Iterable[NDArray[Any]], clock: Clock, worker: Executor, *, keep: bool = False
     ) -> Iterator[dict[str, Any]]:
         """Yield the outputs of batches that fit, as arrays of the host.
 
@@ -146,7 +147,9 @@ class BoundBatch:
         batches
             Raw slices ``(n, H, W)``.
         clock
-            Measures how long this thread waits for ``upload``, ``network and SVD`` and ``download``.
+            Measures ``upload``, ``network and SVD`` and ``download``, as far as a thread spends time on them.
+        worker
+            Launches the graph. A recorded one seems to keep its thread until its work is done (`SCALING.md`).
         keep
             Give arrays of the device in place of the host's.
         """
@@ -167,7 +170,7 @@ class BoundBatch:
 
             return measured
 
-        return overlapped(batches, self._upload, compute, download, clock)
+        return overlapped(batches, self._upload, compute, download, clock, worker)
 
     def close(self) -> None:
         """Wait for what is queued, then give the buffers back; nothing can be run any more."""

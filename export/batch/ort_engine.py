@@ -4,6 +4,7 @@ import math
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import replace
 from itertools import chain, count
@@ -38,8 +39,8 @@ class OrtEngine(Engine):
 
     On the CPU the graph ends at the response maps, and the kernels decompose them: in less time, and with the
     same results to the accuracy that both promise. Files that don't name these maps are run as they are.
-    On a GPU the whole graph is recorded once and launched as one (a CUDA graph), and batches are copied on a
-    stream of their own.
+    On a GPU the whole graph is recorded once and launched as one (a CUDA graph), by a thread of its own, and
+    batches are copied on a stream of their own.
 
     Parameters
     ----------
@@ -93,6 +94,7 @@ class OrtEngine(Engine):
         cuda = None if self._memory is None else _cuda_options(self._memory, graph, tf32)
         # Threads that wait for more work from ONNX Runtime would take the kernels' cores.
         self._session = _session(file, model, cuda, threads, spinning=not self._of_maps)
+        self._worker = ThreadPoolExecutor(1, "GPU")  # whose thread begins when it is first needed
         self._bound: BoundBatch | None = None
         self._recordings = count()
         facts = _facts(file, metadata, self._session.get_inputs()[0])
@@ -117,6 +119,7 @@ class OrtEngine(Engine):
 
     def close(self) -> None:
         """Drop the session and its buffers."""
+        self._worker.shutdown()
         self._unbind()
         self._session = None
 
@@ -157,10 +160,10 @@ class OrtEngine(Engine):
             return
         if self._bound is None or not self._bound.takes(first):
             self._unbind()  # its buffers first, then the new ones
-            self._bound = BoundBatch(
-                self._session, self._asked, first.shape, first.dtype, memory, next(self._recordings)
-            )
-        yield from self._bound.run(chain([first], following), self._clock, keep=self._keep)
+            kind, recording = (first.shape, first.dtype), next(self._recordings)
+            making = self._worker.submit(BoundBatch, self._session, self._asked, *kind, memory, recording)
+            self._bound = making.result()
+        yield from self._bound.run(chain([first], following), self._clock, self._worker, keep=self._keep)
 
 
 def _cuda_memory() -> "CudaMemory":

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, wait
 from typing import TypeVar
 
 from eigenfeatures.export.batch.clock import Clock
@@ -18,11 +19,12 @@ def overlapped(
     compute: Callable[[Uploaded], Computed],
     download: Callable[[Computed], Callable[[], Result]],
     clock: Clock,
+    worker: Executor,
 ) -> Iterator[Result]:
     """Yield each batch's result, in order.
 
-    While a batch is computed, the next one is uploaded and the one before it is downloaded. At most two
-    batches are uploaded and not computed yet, and two computed and not yielded.
+    While a batch is computed, the next one is uploaded and the one before it is downloaded and used. At most
+    two batches are uploaded and not computed yet, and two computed and not yielded.
 
     Parameters
     ----------
@@ -31,19 +33,26 @@ def overlapped(
     upload
         Begins a copy to the device and does not wait for it.
     compute
-        Begins the work on a batch, behind its upload.
+        Begins the work on a batch, behind its upload, or does it: libraries that launch the work of a batch
+        may wait for it.
     download
         Begins a copy from the device, behind the work, and gives a function that waits for it.
     clock
         Measures what this thread spends on ``upload`` and ``download``: what isn't hidden behind the work.
+    worker
+        Calls `compute`, one batch after the other, so that this thread is free meanwhile.
     """
     finish: Callable[[], Result] | None = None
     for uploaded in _one_ahead(batches, upload, clock):
-        computed = compute(uploaded)
-        if finish is not None:
-            yield _finished(finish, clock)
+        computing = worker.submit(compute, uploaded)
+        try:
+            if finish is not None:
+                yield _finished(finish, clock)
+        finally:  # who reads the results may stop, and then nothing may be computed any more
+            with clock.unmeasured():
+                wait([computing])
         with clock.span("download"):
-            finish = download(computed)
+            finish = download(computing.result())
     if finish is not None:
         yield _finished(finish, clock)
 

@@ -1,6 +1,7 @@
 """The trained network of a run in torch, with the kernels' gradient and SVD on the same device."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ class TorchEngine(Engine):
         self._order = convolution_order(self._device)
         self._network.to(memory_format=self._order)  # type: ignore[call-overload]
         self._copies = Copies(self._device) if device == "cuda" else None
+        self._worker = ThreadPoolExecutor(1, "GPU")  # whose thread begins when it is first needed
         self._tf32, self._keep, self._threads = tf32, keep, threads
         description, cropped = run / DESCRIPTION_FILE, settings.size is not None
         self.facts = ModelFacts(
@@ -123,6 +125,7 @@ class TorchEngine(Engine):
 
     def close(self) -> None:
         """Drop the network."""
+        self._worker.shutdown()
         del self._network
 
     def _on_cpu(self, slices: NDArray[Any]) -> dict[str, Any]:
@@ -136,7 +139,7 @@ class TorchEngine(Engine):
         def download(found: dict[str, Tensor]) -> Callable[[], dict[str, Any]]:
             return (lambda: found) if self._keep else copies.download(found)
 
-        return overlapped(batches, copies.upload, compute, download, self._clock)
+        return overlapped(batches, copies.upload, compute, download, self._clock, self._worker)
 
     @torch.inference_mode()
     def _evaluate(self, slices: Tensor) -> dict[str, Tensor]:

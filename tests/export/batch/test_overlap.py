@@ -1,6 +1,9 @@
 """Batches are copied beside the work on their neighbours, in whatever order a device gets to it."""
 
+import threading
+import time
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import onnxruntime
@@ -15,6 +18,24 @@ from eigenfeatures.export.batch.overlap import overlapped
 from eigenfeatures.export.batch.torch_copies import Upload
 
 OUTPUTS = ("probabilities", "eigenfeatures", "gap")
+
+
+class AtOnce:
+    """An executor without a thread."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except DeviceMemoryError as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture
+def worker():
+    with ThreadPoolExecutor(1) as made:
+        yield made
 
 
 def steps_of(count, fails_at=None):
@@ -37,7 +58,7 @@ def steps_of(count, fails_at=None):
 
     results = []
     try:
-        for result in overlapped(range(count), upload, compute, download, Clock()):
+        for result in overlapped(range(count), upload, compute, download, Clock(), AtOnce()):
             results.append(result)
     except DeviceMemoryError:
         steps.append("stopped")
@@ -65,8 +86,51 @@ def test_a_batch_is_copied_beside_the_work_on_its_neighbours():
 
 def test_an_error_ends_it_and_what_was_given_is_right():
     steps, results = steps_of(5, fails_at=2)
-    assert steps[-2:] == ["compute 2", "stopped"]
-    assert results == [0]
+    assert steps[-3:] == ["compute 2", "wait 1", "stopped"]
+    assert results == [0, 1]
+
+
+def test_a_batch_is_used_beside_the_work_on_the_next(worker):
+    """Each batch but the last is computed only until the one before it is in the reader's hands."""
+    read = [threading.Event() for _ in range(5)]
+
+    def compute(batch):
+        if batch > 0:
+            assert read[batch - 1].wait(timeout=20)
+        return batch
+
+    given = overlapped(range(5), lambda batch: batch, compute, lambda batch: lambda: batch, Clock(), worker)
+    for batch in given:
+        read[batch].set()
+    assert all(event.is_set() for event in read)
+
+
+def test_a_reader_who_stops_leaves_nothing_at_work(worker):
+    done = []
+
+    def compute(batch):
+        time.sleep(0.05)
+        done.append(batch)
+        return batch
+
+    given = overlapped(range(5), lambda batch: batch, compute, lambda batch: lambda: batch, Clock(), worker)
+    assert next(given) == 0
+    given.close()
+    assert done == [0, 1]
+
+
+def test_what_is_waited_for_is_measured_where_it_is_done(worker):
+    clock = Clock()
+
+    def compute(batch):
+        with clock.span("network"):
+            time.sleep(0.05)
+        return batch
+
+    with clock.span("infer"):
+        list(overlapped(range(2), lambda batch: batch, compute, lambda batch: lambda: batch, clock, worker))
+    assert clock.seconds["network"] >= 0.1
+    assert clock.seconds["infer"] < clock.seconds["network"] / 2
 
 
 class Queues:
@@ -81,20 +145,23 @@ class Queues:
     def __init__(self, late):
         self.queues = {"compute": deque(), "copies": deque()}
         self.late = late
+        self.lock = threading.RLock()
 
     def queue(self, name, work, after=None):
         event = (name, object())
-        self.queues[name].append((event, lambda: (self.wait(after), work())))
-        if name not in self.late:
-            self.wait(event)
+        with self.lock:
+            self.queues[name].append((event, lambda: (self.wait(after), work())))
+            if name not in self.late:
+                self.wait(event)
         return event
 
     def wait(self, event):
         if event is None:
             return
         queue = self.queues[event[0]]
-        while any(event is queued for queued, _ in queue):
-            queue.popleft()[1]()
+        with self.lock:
+            while any(event is queued for queued, _ in queue):
+                queue.popleft()[1]()
 
     def empty(self, shape, dtype):
         return np.full(shape, 77, dtype)
@@ -155,14 +222,14 @@ def assert_as_plain(found, session, batch):
 
 @pytest.mark.parametrize("late", LATE)
 @pytest.mark.parametrize("keep", [True, False])
-def test_bound_buffers_give_the_same_batch_after_batch(late, keep, session, raw):
+def test_bound_buffers_give_the_same_batch_after_batch(late, keep, session, raw, worker):
     """No batch changes what another one has or gave; twice, since buffers are used again."""
     memory = Queues(late)
     queued = QueuedSession(session, memory)
     bound = BoundBatch(queued, OUTPUTS, raw[:8].shape, raw.dtype, memory, recording=4)
     batches = [raw[:8], raw[8:16], raw[16:24], raw[24:32], raw[32:35]]
     for _ in range(2):
-        found = list(bound.run(batches, Clock(), keep=keep))
+        found = list(bound.run(batches, Clock(), worker, keep=keep))
         assert [len(results["gap"]) for results in found] == [8, 8, 8, 8, 3]
         for batch, results in zip(batches, found, strict=True):
             assert_as_plain(results, session, batch)
@@ -178,7 +245,7 @@ def test_arrays_that_are_used_too_early_are_seen(session, raw):
     memory = Queues(late=("copies",))
     bound = BoundBatch(QueuedSession(session, memory), OUTPUTS, raw[:8].shape, raw.dtype, memory)
     bound._copies = [bound._copies[0]] * 2
-    first, _ = bound.run([raw[:8], raw[8:16]], Clock())
+    first, _ = bound.run([raw[:8], raw[8:16]], Clock(), AtOnce())
     with pytest.raises(AssertionError, match="Not equal"):
         assert_as_plain(first, session, raw[:8])
 
