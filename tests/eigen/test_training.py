@@ -72,14 +72,16 @@ def test_history_has_a_row_an_iteration_and_validates_every_fifth_and_the_last(d
     assert not network.training
 
 
-def test_validation_is_that_of_the_network_in_evaluation_mode(data):
+def test_validation_is_that_of_the_network_in_evaluation_mode(data, monkeypatch):
+    """In float32, since in bfloat16 how far both are apart depends on the number of torch's threads."""
+    monkeypatch.setattr(device, "trains_in_bfloat16", lambda _: False)
     samples, preprocessing, _, held_out = data
     network, history = fit(data)
     with torch.inference_mode():
         logits = network(torch.from_numpy(preprocessing(samples.read(held_out)))[:, None])
     labels = torch.from_numpy(samples.label[held_out])
     assert history[-1].validation_loss == pytest.approx(
-        float(functional.cross_entropy(logits, labels)), rel=1e-4
+        float(functional.cross_entropy(logits, labels)), rel=1e-5
     )
     assert history[-1].validation_accuracy == int((logits.argmax(1) == labels).sum()) / len(labels)
 
