@@ -29,6 +29,10 @@ from eigenfeatures.kernels import standardized_gradient
 # Windows that an engine gets at once, by the end of its name.
 _BATCH = {"cpu": 4, "cuda": 32}
 
+# Batches of windows that are cut at a time: several, so that a GPU has one while another is copied, and
+# not all, since overlapping windows together are several times as large as the slice.
+_TOGETHER = 4
+
 _WHOLE = (*ALPHA, *DECOMPOSITION)
 
 Arrays = dict[str, NDArray[Any]]
@@ -120,8 +124,8 @@ class _Windowed:
         self._run = Batches(engine, _BATCH[engine.name.rpartition("-")[2]], say)
 
     def __call__(self, image: NDArray[Any]) -> Arrays:
-        # A few at a time: overlapping windows together are several times as large as the slice.
-        found = [self._run(cut)["probabilities"] for cut in self._windows.cut(image, self._run.size)]
+        cuts = self._windows.cut(image, _TOGETHER * self._run.size)
+        found = [self._run(cut)["probabilities"] for cut in cuts]
         probabilities = np.concatenate(found)
         return {
             "probabilities": self._windows.mean(probabilities)[np.newaxis],
