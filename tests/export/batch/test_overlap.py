@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import onnxruntime
@@ -119,18 +120,30 @@ def test_a_reader_who_stops_leaves_nothing_at_work(worker):
     assert done == [0, 1]
 
 
-def test_what_is_waited_for_is_measured_where_it_is_done(worker):
-    clock = Clock()
+def test_what_is_waited_for_is_measured_where_it_is_done(worker, monkeypatch):
+    """A second passes whenever a batch is computed, which begins once the other thread waits for it."""
+    now, waiting = [0.0], threading.Event()
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    class Watched(Clock):
+        @contextmanager
+        def unmeasured(self):
+            with super().unmeasured():
+                waiting.set()
+                yield
+
+    clock = Watched()
 
     def compute(batch):
+        assert waiting.wait(timeout=20)
+        waiting.clear()
         with clock.span("network"):
-            time.sleep(0.05)
+            now[0] += 1
         return batch
 
     with clock.span("infer"):
-        list(overlapped(range(2), lambda batch: batch, compute, lambda batch: lambda: batch, clock, worker))
-    assert clock.seconds["network"] >= 0.1
-    assert clock.seconds["infer"] < clock.seconds["network"] / 2
+        list(overlapped(range(3), lambda batch: batch, compute, lambda batch: lambda: batch, clock, worker))
+    assert clock.seconds == {"upload": 0, "network": 3, "download": 0, "infer": 0}
 
 
 class Queues:
