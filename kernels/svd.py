@@ -102,8 +102,8 @@ def truncated_svd(
     start
         Where to start the search of the first slice of every chain, ``(C,)``: ``v[0]`` of a similar one.
     max_passes
-        Passes of the Lanczos iteration before a Gram matrix is formed, at most 24 on a GPU. By default as
-        many as were measured to take the same time.
+        Passes of the Lanczos iteration before a Gram matrix is formed, at most 24 on a GPU. By default about
+        as many as take the same time.
     gap
         Find s_2 / s_1 for rank 1 too: a search then goes on until it is known to about 0.001, for one or two
         passes on responses of CT.

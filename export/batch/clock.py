@@ -35,7 +35,7 @@ class Clock:
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
         """Measure the block."""
-        within: list[float] = self._local.__dict__.setdefault("within", [])
+        within = self._within()
         within.append(0.0)
         start = time.perf_counter()
         try:
@@ -53,13 +53,18 @@ class Clock:
     @contextmanager
     def unmeasured(self) -> Iterator[None]:
         """Leave the block out of the span around it: another thread measures what is waited for."""
-        within: list[float] = self._local.__dict__.setdefault("within", [])
+        within = self._within()
         start = time.perf_counter()
         try:
             yield
         finally:
             if within:
                 within[-1] += time.perf_counter() - start
+
+    def _within(self) -> list[float]:
+        """Return, for each span that this thread is in, the seconds that aren't its own."""
+        found: list[float] = self._local.__dict__.setdefault("within", [])
+        return found
 
     def take(self) -> dict[str, float]:
         """Return `seconds` and begin at 0 again."""

@@ -8,7 +8,7 @@ import spectra
 from eigenfeatures.kernels.cpu import svd as on_cpu
 from eigenfeatures.kernels.cpu.krylov import random_signs
 from eigenfeatures.kernels.cpu.ritz import RATIO
-from eigenfeatures.kernels.cuda import memory, svd
+from eigenfeatures.kernels.cuda import lanczos, memory, svd
 from eigenfeatures.kernels.cuda.compile import SIMULATED
 from eigenfeatures.kernels.cuda.triplets import completed, measured, survey
 
@@ -153,6 +153,13 @@ def test_method_follows_what_it_takes():
     last = decompose(steep[np.newaxis], CHANNELS, tol=1e-7)
     assert (last["method"], last["passes"]) == (["svd"], [2])
     assert_contract(steep[np.newaxis], last, tol=1e-7)
+
+
+def test_the_default_of_passes_has_room():
+    passes = [svd.default_passes(channels) for channels in range(1, 1025)]
+    assert passes[0] == 2
+    assert passes == sorted(passes)
+    assert passes[127] == passes[-1] == lanczos.MOST_PASSES
 
 
 def test_slices_that_miss_the_tolerance_are_done_again(monkeypatch):
