@@ -10,8 +10,9 @@ from eigenfeatures.kernels.cuda import gradient, memory, tile
 from eigenfeatures.kernels.cuda.compile import SIMULATED
 
 DTYPES = ("uint8", "uint16", "float32", "float64")
-# One pixel, one row, one column, primes, more than one tile down; on hardware also across, and whole slices.
-SHAPES = [(2, 1, 1), (1, 1, 11), (1, 7, 1), (2, 5, 7), (1, 19, 37)]
+# One pixel, one row, one column, primes, more than one tile down, the widest tile, of which a lane loads as
+# many chunks as it may, and two across; on hardware also whole slices.
+SHAPES = [(2, 1, 1), (1, 1, 11), (1, 7, 1), (2, 5, 7), (1, 19, 37), (2, 4, 320), (1, 3, 331)]
 if not SIMULATED:
     SHAPES += [(3, 67, 331), (1, 40, 641), (5, 150, 150), (4, 266, 266)]
 
