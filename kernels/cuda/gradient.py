@@ -1,6 +1,5 @@
 """Gradient of slices: threads walk down the columns of a tile in shared memory."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from numba.cuda import types
 
 from eigenfeatures.kernels.cuda.compile import device_function, kernel
 from eigenfeatures.kernels.cuda.memory import Array
+from eigenfeatures.kernels.cuda.roots import root
 from eigenfeatures.kernels.cuda.tile import (
     ALIGNMENT,
     COLUMNS,
@@ -64,7 +64,7 @@ def write_magnitude(
             place = np.int32(place + geometry.pitch)
             below = three_pixels(shared, place, mask)
             gy, gx = components(above, here, below, mask)
-            target[np.uint32(k)] = (math.sqrt(gx * gx + gy * gy) - mean) * factor
+            target[np.uint32(k)] = (root(gx * gx + gy * gy) - mean) * factor
             above, here = here, below
             k = np.int32(k + geometry.width)
             i = np.int32(i + 1)

@@ -24,6 +24,7 @@ from eigenfeatures.kernels.cuda.compile import (
 )
 from eigenfeatures.kernels.cuda.gradient import write_magnitude
 from eigenfeatures.kernels.cuda.memory import Array
+from eigenfeatures.kernels.cuda.roots import root
 from eigenfeatures.kernels.cuda.tile import (
     ALIGNMENT,
     COLUMNS,
@@ -67,7 +68,7 @@ def length_at(geometry: Any, tile: Any, shared: Any, mask: Any) -> Any:
     above = three_pixels(shared, place - geometry.pitch, mask)
     here, below = three_pixels(shared, place, mask), three_pixels(shared, place + geometry.pitch, mask)
     gy, gx = components(above, here, below, mask)
-    return np.float64(math.sqrt(gx * gx + gy * gy))
+    return np.float64(root(gx * gx + gy * gy))
 
 
 @device_function
@@ -93,7 +94,7 @@ def add_column(geometry: Any, tile: Any, shared: Any, mask: Any, centres: Any, s
             value = np.float64(here[1]) - centres[0]
             total += value
             squares += value * value
-            length = math.sqrt(gx * gx + gy * gy) - centre
+            length = root(gx * gx + gy * gy) - centre
             lengths += length
             lengths_squared += length * length
             above, here = here, below

@@ -24,7 +24,7 @@ from eigenfeatures.kernels.cuda.compile import (
     device_function,
     thread_index,
 )
-from eigenfeatures.kernels.cuda.vector import WIDTH, load_global, store_shared
+from eigenfeatures.kernels.cuda.vector import WIDTH, await_copies, copy_to_shared
 from eigenfeatures.kernels.operators import Mask
 
 # Most rows that a thread walks down, holding three of them: enough that the two rows which
@@ -249,6 +249,7 @@ def load_tile(image: Any, geometry: Any, tile: Any, shared: Any) -> None:
     while i <= last_row(geometry, tile):
         load_row(image, geometry, tile, i, shared)
         i = np.int32(i + cuda.blockDim.x * cuda.blockDim.y // WARP)
+    await_copies()
     cuda.syncthreads()
     repeat_sides(geometry, tile, shared)
     cuda.syncthreads()
@@ -275,22 +276,10 @@ def load_row(image: Any, geometry: Any, tile: Any, i: Any, shared: Any) -> None:
 
 @device_function
 def load_chunks(image: Any, source: Any, shared: Any, k: Any, end: Any) -> None:
-    """Copy this lane's chunks of a row, from place `k` on to before `end`, which stand `source` from there.
-
-    One of 8-bit pixels, two of 16-bit and else three are enough for the widest tile, and all are under way
-    at once. A lane too many copies the last chunk again: with a condition, one would wait for another.
-    """
-    chunk = WIDTH // shared.itemsize
-    last = end - chunk
-    i, j = np.int32(min(k, last)), np.int32(min(k + chunk * WARP, last))
-    first = load_global(image, np.int32(source + i))
-    if chunk < 16:
-        second = load_global(image, np.int32(source + j))
-        if chunk < 8:
-            place = np.int32(min(k + 2 * chunk * WARP, last))
-            store_shared(shared, place, load_global(image, np.int32(source + place)))
-        store_shared(shared, j, second)
-    store_shared(shared, i, first)
+    """Copy this lane's chunks of a row, from place `k` on to before `end`, which stand `source` from there."""
+    while k < end:
+        copy_to_shared(shared, k, image, np.int32(source + k))
+        k = np.int32(k + WIDTH // shared.itemsize * WARP)
 
 
 @device_function

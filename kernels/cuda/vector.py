@@ -1,8 +1,8 @@
-"""Loads and stores of 16 bytes, the widest that a thread makes.
+"""Copies of 16 bytes from a GPU's memory to shared memory, the widest that a thread makes.
 
-Elements travel as a tuple: four float32, two float64, or four 32-bit words that hold
-narrower integers and are good for storing alone. Both ends must be aligned to 16 bytes.
-The simulator moves the same elements, and refuses an address that a GPU would fault at.
+From sm_80 on they pass no register and a thread does not wait for one before it asks for the
+next. Both ends must be aligned to 16 bytes. The simulator copies the same elements, and refuses an
+address that a GPU would fault at.
 """
 
 from collections.abc import Callable
@@ -23,51 +23,43 @@ _GLOBAL = 1
 _SHARED = 3
 
 
-def _elements(array: Any) -> Any:
-    """Return the type of what a thread holds of an array: its floats, or words of its integers."""
-    element = array.dtype if isinstance(array.dtype, types.Float) else types.uint32
-    return types.UniTuple(element, WIDTH * 8 // element.bitwidth)
-
-
-def _pointer(context: Any, builder: Any, array: Any, given: tuple[Any, Any], space: int) -> Any:
-    """Return the address of an element as one of a vector in an address space."""
-    held = _elements(array)
-    vector = ir.VectorType(context.get_value_type(held.dtype), held.count)
+def _address(context: Any, builder: Any, array: Any, given: tuple[Any, Any], space: int) -> Any:
+    """Return the address of an element in an address space, as a number."""
     data = context.make_array(array)(context, builder, given[0]).data
-    place = builder.bitcast(builder.gep(data, [given[1]]), vector.as_pointer())
-    return builder.addrspacecast(place, vector.as_pointer(space))
+    place = builder.gep(data, [given[1]])
+    placed = builder.addrspacecast(place, place.type.pointee.as_pointer(space))
+    return builder.ptrtoint(placed, ir.IntType(32 if space == _SHARED else 64))
 
 
-def _load_global(_typing: Any, array: Any, _index: Any) -> Any:
+def _asm(builder: Any, instruction: str, constraint: str, operands: tuple[Any, ...]) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
+    builder.asm(kind, instruction, f"{constraint}~{{memory}}", operands, side_effect=True)
+
+
+def _copy_to_shared(_typing: Any, shared: Any, _place: Any, array: Any, _index: Any) -> Any:
     def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
-        vector = builder.load(_pointer(context, builder, array, given, _GLOBAL), align=WIDTH)
-        vector.set_metadata("invariant.load", builder.module.add_metadata([]))
-        items = [builder.extract_element(vector, ir.IntType(32)(k)) for k in range(vector.type.count)]
-        return context.make_tuple(builder, held, items)
-
-    held = _elements(array)
-    return held(array, types.int64), generate
-
-
-def _store_shared(_typing: Any, array: Any, _index: Any, elements: Any) -> Any:
-    def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
-        place = _pointer(context, builder, array, given[:2], _SHARED)
-        vector = ir.Constant(place.type.pointee, ir.Undefined)
-        for k in range(elements.count):
-            item = builder.extract_value(given[2], k)
-            vector = builder.insert_element(vector, item, ir.IntType(32)(k))
-        builder.store(vector, place, align=WIDTH)
+        target = _address(context, builder, shared, given[:2], _SHARED)
+        source = _address(context, builder, array, given[2:], _GLOBAL)
+        _asm(builder, f"cp.async.cg.shared.global [$0], [$1], {WIDTH};", "r,l,", (target, source))
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, elements), generate
+    return types.void(shared, types.int64, array, types.int64), generate
 
 
-def _simulated_load(array: Any, index: Any) -> Any:
-    return tuple(_aligned(array, index))
+def _await_copies(_typing: Any) -> Any:
+    def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
+        _asm(builder, "cp.async.wait_all;", "", ())
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
-def _simulated_store(array: Any, index: Any, elements: Any) -> None:
-    _aligned(array, index)[:] = elements
+def _simulated_copy(shared: Any, place: Any, array: Any, index: Any) -> None:
+    _aligned(shared, place)[:] = _aligned(array, index)
+
+
+def _simulated_wait() -> None:
+    """Do nothing: copies are done at once."""
 
 
 def _aligned(array: Any, index: Any) -> Any:
@@ -79,11 +71,11 @@ def _aligned(array: Any, index: Any) -> Any:
     return array[index : index + count]
 
 
-# load_global(array, index): the 16 bytes from an element on, of an array in the GPU's memory
-# that no thread writes meanwhile, so that the load takes the read-only path.
-load_global: Callable[..., Any] = device_function(_simulated_load) if SIMULATED else intrinsic(_load_global)
-
-# store_shared(array, index, elements): write what `load_global` returned to shared memory.
-store_shared: Callable[..., Any] = (
-    device_function(_simulated_store) if SIMULATED else intrinsic(_store_shared)
+# copy_to_shared(shared, place, array, index): copy the 16 bytes from an element of an array in the GPU's memory
+# on, which no thread writes meanwhile. They are there after `await_copies`.
+copy_to_shared: Callable[..., Any] = (
+    device_function(_simulated_copy) if SIMULATED else intrinsic(_copy_to_shared)
 )
+
+# await_copies(): wait until this thread's copies have arrived; other threads see them after a barrier.
+await_copies: Callable[..., Any] = device_function(_simulated_wait) if SIMULATED else intrinsic(_await_copies)

@@ -112,14 +112,24 @@ def test_float64_is_not_excused_in_vain(name, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["gradient.fill_gradient", "gradient.fill_magnitude", "statistics.fill_moments"]
 )
-def test_tiles_are_loaded_and_stored_16_bytes_at_a_time(name, architecture):
+def test_tiles_are_copied_16_bytes_at_a_time_and_awaited(name, architecture):
     kernel = KERNELS[name]
     assert len(kernel.signatures) == 4
     for signature in kernel.signatures:
         ptx = ptx_of(kernel, signature, architecture)
-        wide = "v2.f64" if signature.args[0].dtype == types.float64 else r"v4.[fu]32"
-        assert re.search(rf"ld\.global\.nc\.{wide}", ptx)
-        assert re.search(rf"st\.shared\.{wide}", ptx)
+        copies = [match.end() for match in re.finditer(r"cp\.async\.cg\.shared\.global \[.*\], \[.*\], 16;", ptx)]
+        awaited = ptx.index("cp.async.wait_all;")
+        assert copies
+        assert max(copies) < awaited < ptx.index("bar.sync", awaited)
+
+
+@pytest.mark.parametrize("name", ["gradient.fill_magnitude", "statistics.fill_own_slice"])
+def test_roots_have_no_branch(name, architecture):
+    for signature in KERNELS[name].signatures:
+        ptx = ptx_of(KERNELS[name], signature, architecture)
+        kind = "rn.f64" if types.float64 in arrays_of(signature) else "approx.f32"
+        assert f"sqrt.{kind}" in ptx
+        assert "sqrt.rn.f32" not in ptx
 
 
 class Device(np.ndarray):

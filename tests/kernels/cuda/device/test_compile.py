@@ -15,7 +15,7 @@ from eigenfeatures.kernels.cuda.compile import (
     warp_sum,
 )
 from eigenfeatures.kernels.cuda.tile import ALIGNMENT
-from eigenfeatures.kernels.cuda.vector import WIDTH, load_global, store_shared
+from eigenfeatures.kernels.cuda.vector import WIDTH, await_copies, copy_to_shared
 
 
 def sum_warps(values, out):
@@ -34,7 +34,8 @@ def copy(values, out):
     shared = cuda.shared.array(256, values.dtype, ALIGNMENT)
     items = WIDTH // shared.itemsize
     place = items * cuda.threadIdx.x
-    store_shared(shared, place, load_global(values, place))
+    copy_to_shared(shared, place, values, place)
+    await_copies()
     cuda.syncthreads()
     for k in range(items):
         out[place + k] = shared[place + k]
