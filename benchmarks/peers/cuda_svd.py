@@ -53,7 +53,7 @@ class SomeTriplets(LeadingTriplets):
 
 
 def _work(rank: int) -> Callable[[tuple[int, ...]], Work]:
-    """Return what makes maps on the GPU; the transfer is timed on the slices that differ and scaled to all."""
+    """Return what makes maps on the GPU; of slices that differ the transfer is timed, and scaled to all."""
 
     def prepare(size: tuple[int, ...]) -> Work:
         import cupy
@@ -120,7 +120,9 @@ def _in_batches(solve: Callable[[Any], tuple[Any, Any, Any]]) -> Callable[[Any],
     return prepare
 
 
-def gram_eigh(batch: Any, rank: int = 1, gram: str = "float32", eigh: str = "float32") -> tuple[Any, Any, Any]:
+def gram_eigh(
+    batch: Any, rank: int = 1, gram: str = "float32", eigh: str = "float32"
+) -> tuple[Any, Any, Any]:
     """Solve by `torch.bmm` and `torch.linalg.eigh`, each in a precision."""
     import torch
 

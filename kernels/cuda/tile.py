@@ -276,7 +276,7 @@ def load_row(image: Any, geometry: Any, tile: Any, i: Any, shared: Any) -> None:
 
 @device_function
 def load_chunks(image: Any, source: Any, shared: Any, k: Any, end: Any) -> None:
-    """Copy this lane's chunks of a row, from place `k` on to before `end`, which stand `source` from there."""
+    """Copy this lane's chunks of a row, from place `k` on to before `end`; they stand `source` from there."""
     while k < end:
         copy_to_shared(shared, k, image, np.int32(source + k))
         k = np.int32(k + WIDTH // shared.itemsize * WARP)

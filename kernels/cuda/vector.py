@@ -47,7 +47,7 @@ def _copy_to_shared(_typing: Any, shared: Any, _place: Any, array: Any, _index: 
 
 
 def _await_copies(_typing: Any) -> Any:
-    def generate(context: Any, builder: Any, _: Any, given: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, _given: Any) -> Any:
         _asm(builder, "cp.async.wait_all;", "", ())
         return context.get_dummy_value()
 
@@ -71,8 +71,8 @@ def _aligned(array: Any, index: Any) -> Any:
     return array[index : index + count]
 
 
-# copy_to_shared(shared, place, array, index): copy the 16 bytes from an element of an array in the GPU's memory
-# on, which no thread writes meanwhile. They are there after `await_copies`.
+# copy_to_shared(shared, place, array, index): copy the 16 bytes from an element on, of an array in the GPU's
+# memory that no thread writes meanwhile. They are there after `await_copies`.
 copy_to_shared: Callable[..., Any] = (
     device_function(_simulated_copy) if SIMULATED else intrinsic(_copy_to_shared)
 )

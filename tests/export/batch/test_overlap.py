@@ -404,3 +404,26 @@ def test_a_gpu_gives_what_the_cpu_gives(engine, keep, finished_run, raw):
                 else np.asarray(torch.as_tensor(found[name]).cpu())
             )
             np.testing.assert_allclose(array, expected[name], atol=1e-4)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+def test_where_a_gpu_lacks_memory_the_batch_is_halved(finished_run, raw):
+    """Of torch, which is left as much as it needed for a fraction of the batch, and some more."""
+    slices = np.concatenate([raw] * (1 + 4096 // len(raw)))[:4096]
+    opened = open_engine(finished_run, OUTPUTS, "torch", "cuda")
+    torch.cuda.reset_peak_memory_stats()
+    expected = Batches(opened, 512, pytest.fail)(slices)
+    enough = torch.cuda.max_memory_reserved()
+    torch.cuda.empty_cache()
+    said = []
+    torch.cuda.set_per_process_memory_fraction(1.2 * enough / torch.cuda.mem_get_info()[1])
+    try:
+        batches = Batches(opened, 4096, said.append)
+        found = batches(slices)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert 1 <= len(said) <= 6
+    assert batches.size == 4096 >> len(said)
+    for name in OUTPUTS:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4)

@@ -117,7 +117,8 @@ def test_tiles_are_copied_16_bytes_at_a_time_and_awaited(name, architecture):
     assert len(kernel.signatures) == 4
     for signature in kernel.signatures:
         ptx = ptx_of(kernel, signature, architecture)
-        copies = [match.end() for match in re.finditer(r"cp\.async\.cg\.shared\.global \[.*\], \[.*\], 16;", ptx)]
+        copy = r"cp\.async\.cg\.shared\.global \[.*\], \[.*\], 16;"
+        copies = [match.end() for match in re.finditer(copy, ptx)]
         awaited = ptx.index("cp.async.wait_all;")
         assert copies
         assert max(copies) < awaited < ptx.index("bar.sync", awaited)
