@@ -103,4 +103,6 @@ def gradient(images: Array, mask: Mask, gy: Array, gx: Array) -> None:
 def magnitude(images: Array, mask: Mask, mean: float, factor: float, out: Array) -> None:
     """Fill `out` (N, H, W) with (|∇Y| − mean) · factor."""
     working = out.dtype.type
-    launch_on_tiles(fill_magnitude, images, mask, working(mean), working(factor), out)
+    # With 24 rows in place of 32 an H200 took 0.165 ms for 0.167 of float32, but 0.144 for 0.137 of uint8.
+    rows = ROWS * 3 // 4 if images.dtype == np.float32 else ROWS
+    launch_on_tiles(fill_magnitude, images, mask, working(mean), working(factor), out, rows=rows)
