@@ -24,6 +24,9 @@ if SIMULATED:
 # An array of the device: CuPy's, or NumPy's in the simulator.
 Array: TypeAlias = Any
 
+# Compute capability, times ten, from which on GPUs copy to shared memory asynchronously: see `vector`.
+_LEAST_CAPABILITY = 80
+
 # How the CUDA driver is told where the parameters are: CU_LAUNCH_PARAM_BUFFER_POINTER and _SIZE, and the end.
 _BUFFER, _BUFFER_SIZE = 1, 2
 _Extra = ctypes.c_void_p * 5
@@ -155,7 +158,19 @@ def _three_axes(size: Size) -> tuple[int, ...]:
 
 
 def _load(kernel: Kernel, dtypes: tuple[np.dtype[Any], ...]) -> tuple[Any, Parameters]:
-    """Compile a kernel for arrays of these types, and load it to the current device."""
+    """Compile a kernel for arrays of these types, and load it to the current device.
+
+    Raises
+    ------
+    OSError
+        Where the device lacks what the kernels need.
+    """
+    capability = int(xp().cuda.Device().compute_capability)
+    if capability < _LEAST_CAPABILITY:
+        raise OSError(
+            f"the GPU is of compute capability {capability / 10}, and the kernels need "
+            f"{_LEAST_CAPABILITY / 10} or later; move the arrays to the host"
+        )
     signature = kernel.signature_of(dtypes)
     kernel.dispatcher.compile(signature.args)
     ptx = kernel.dispatcher.inspect_asm(signature.args)

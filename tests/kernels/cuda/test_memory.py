@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from eigenfeatures.kernels.cuda import memory
+from eigenfeatures.kernels.cuda.gradient import fill_gradient
 
 
 class Entered:
@@ -95,3 +96,13 @@ def test_no_device(log, monkeypatch):
     with pytest.raises(OSError, match=message), memory.computing(None, None, None):
         pass
     assert log == []
+
+
+def test_a_device_without_asynchronous_copies_is_refused(monkeypatch):
+    """Before anything is compiled for it, for which a GPU would be needed."""
+    cuda = SimpleNamespace(
+        runtime=SimpleNamespace(getDevice=lambda: 0), Device=lambda: SimpleNamespace(compute_capability="75")
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, ndarray=list))
+    with pytest.raises(OSError, match=r"compute capability 7\.5, and the kernels need 8\.0"):
+        memory.launch(fill_gradient, 1, 32, 1.0)
