@@ -3,6 +3,7 @@
 from peers import (
     cuda_gradients,
     cuda_inference,
+    cuda_maps,
     cuda_svd,
     eigencam,
     gradients,
@@ -21,6 +22,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *eigencam.OPERATIONS,
     *inference.OPERATIONS,
     *cuda_gradients.OPERATIONS,
+    *cuda_maps.OPERATIONS,
     *cuda_svd.OPERATIONS,
     *cuda_inference.OPERATIONS,
 )

@@ -60,7 +60,7 @@ def _statistics(given: Any) -> tuple[Any, ...]:
     )
 
 
-def _every_so_many(slices: Any) -> Any:
+def every_so_many(slices: Any) -> Any:
     """Return slices spread over the stack, the last among them."""
     step = max(1, len(slices) // _CHECKED)
     return slices[(len(slices) - 1) % step :: step]
@@ -75,7 +75,7 @@ class OfSome:
     def __call__(self, answer: Any) -> None:
         """Raise `WrongAnswer` unless those slices are right."""
         several = isinstance(answer, tuple | list)
-        self._check([_every_so_many(part) for part in answer] if several else _every_so_many(answer))
+        self._check([every_so_many(part) for part in answer] if several else every_so_many(answer))
 
     def wrong(self, answer: Any) -> Iterator[tuple[str, Any]]:
         """Yield answers of which those slices are wrong."""
@@ -136,7 +136,7 @@ def _work(
         host = images.noise(shape).astype(dtype)
         given, transfer = cuda.to_device(host)
         size = host.nbytes + 4 * written * host.size
-        judge = OfSome(check(_every_so_many(host)))
+        judge = OfSome(check(every_so_many(host)))
         return Work(given, judge, images.size_of(shape), bytes=size, transfer=transfer)
 
     return prepare

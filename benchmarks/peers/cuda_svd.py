@@ -10,16 +10,12 @@ from eigenfeatures.kernels import truncated_svd
 from peers import cuda, images
 from peers.checks import LeadingTriplets, Triplets, on_host
 from peers.cuda_gradients import READ
-from peers.responses import real_responses
+from peers.cuda_responses import SIZES, responses_on_device
 from peers.svd import TOL
 from peers.table import EVERY_PEER, Library, Operation, Target, Work
 
-_SIZES = {"smallest": (5, 16, 13), "quick": (64, 128, 133), "full": (1064, 128, 133)}
-_ONE = {effort: (1, *size[1:]) for effort, size in _SIZES.items()}
+_ONE = {effort: (1, *size[1:]) for effort, size in SIZES.items()}
 
-# Slices that are different; the others are these again with fresh noise.
-_DISTINCT = 8
-_NOISE = 0.01
 _CHECKED = 16
 
 # Slices that gesvda takes at once: of 1,064 it reports an invalid value.
@@ -53,21 +49,8 @@ class SomeTriplets(LeadingTriplets):
 
 
 def _work(rank: int) -> Callable[[tuple[int, ...]], Work]:
-    """Return what makes maps on the GPU; of slices that differ the transfer is timed, and scaled to all."""
-
     def prepare(size: tuple[int, ...]) -> Work:
-        import cupy
-
-        count, channels, side = size
-        distinct = min(count, _DISTINCT)
-        responses = real_responses("cement", distinct, channels, side)
-        base, seconds = cuda.to_device(responses.maps)
-        draw = cupy.random.default_rng(0)
-        deviation = float(responses.maps.std())
-        maps = cupy.empty((count, *base.shape[1:]), np.float32)
-        for i in range(count):
-            noise = draw.standard_normal(base.shape[1:], dtype=np.float32)
-            cupy.maximum(base[i % distinct] + np.float32(_NOISE * deviation) * noise, 0, out=maps[i])
+        maps, responses, transfer = responses_on_device(size)
         check = SomeTriplets(maps, rank, TOL)
         return Work(
             maps,
@@ -76,7 +59,7 @@ def _work(rank: int) -> Callable[[tuple[int, ...]], Work]:
             bytes=maps.nbytes,
             flops=4 * maps.size * rank,
             about=f"{responses.source}, σ₂/σ₁ = {check.gap:.2f}",
-            transfer=seconds * count / distinct,
+            transfer=transfer,
         )
 
     return prepare
@@ -190,7 +173,7 @@ _RANK_1 = (_ours(1), _gram_eigh(1, "float32", "float64"), _LOOSE_GRAM_EIGH, _low
 OPERATIONS = (
     Operation(
         "CUDA truncated_svd rank 1 along a stack, pooled maps",
-        _SIZES,
+        SIZES,
         _work(1),
         _RANK_1,
         (*_FIVE_TIMES, _NOT_SLOWER),
@@ -201,7 +184,7 @@ OPERATIONS = (
     ),
     Operation(
         "CUDA truncated_svd rank 8 along a stack, pooled maps",
-        _SIZES,
+        SIZES,
         _work(8),
         (_ours(8), _gram_eigh(8, "float64", "float64"), _lowrank(8), _gesvda(8), READ),
         (_NOT_SLOWER,),

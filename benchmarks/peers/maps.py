@@ -11,25 +11,30 @@ from eigenfeatures.kernels import gram, stretch_contrast, strongest_channel
 from peers import images, roofs, threads
 from peers.checks import CloseTo
 from peers.responses import real_responses
-from peers.table import Library, Operation, Work
+from peers.table import Check, Library, Operation, Work
 
 Array = NDArray[Any]
 
 # Slices, channels, side of a map.
 POOLED = {"smallest": (2, 16, 13), "quick": (4, 128, 133), "full": (16, 128, 133)}
 _PICTURES = {"smallest": (3, 19, 23), "quick": (16, 266, 266), "full": (128, 266, 266)}
-_SATURATE = 0.01
+# Share of the pixels that may saturate at either end.
+SATURATE = 0.01
 
 
-def _strongest(size: tuple[int, ...]) -> Work:
-    maps, source = real_responses("cement", *size)
+def check_of_strongest(maps: Array) -> Check:
+    """Return the check of the strongest channel's index, maximum, mean and positive mean."""
     flat = maps.reshape(*maps.shape[:2], -1)
     maxima = flat.max(axis=2)
     index = maxima.argmax(axis=1)
     strongest = flat[np.arange(len(flat)), index].astype(np.float64)
     positive = [values[values > 0].mean() for values in strongest]
-    check = CloseTo(index, maxima.max(axis=1), strongest.mean(axis=1), np.array(positive))
-    return Work(maps, check, images.size_of(maps.shape), bytes=maps.nbytes, about=source)
+    return CloseTo(index, maxima.max(axis=1), strongest.mean(axis=1), np.array(positive))
+
+
+def _strongest(size: tuple[int, ...]) -> Work:
+    maps, source = real_responses("cement", *size)
+    return Work(maps, check_of_strongest(maps), images.size_of(maps.shape), bytes=maps.nbytes, about=source)
 
 
 def _our_strongest(maps: Array) -> Callable[[], tuple[Array, ...]]:
@@ -59,37 +64,35 @@ def _numpy_strongest(maps: Array) -> Callable[[], tuple[Array, ...]]:
     return call
 
 
-def _torch_strongest(maps: Array) -> Callable[[], tuple[Any, ...]]:
+def strongest_by_torch(tensor: Any) -> tuple[Any, ...]:
+    """Return the strongest channel's index, maximum, mean and positive mean of a tensor of maps."""
     import torch
 
-    tensor = torch.from_numpy(maps)
-    rows = torch.arange(len(maps))
+    maximum, index = tensor.amax(dim=(2, 3)).max(dim=1)
+    strongest = tensor[torch.arange(len(tensor), device=tensor.device), index]
+    positive = strongest > 0
+    positive_mean = (strongest * positive).sum(dim=(1, 2)) / positive.sum(dim=(1, 2))
+    return index, maximum, strongest.mean(dim=(1, 2)), positive_mean
 
-    def call() -> tuple[Any, ...]:
-        with torch.inference_mode():
-            maximum, index = tensor.amax(dim=(2, 3)).max(dim=1)
-            strongest = tensor[rows, index]
-            positive = strongest > 0
-            positive_mean = (strongest * positive).sum(dim=(1, 2)) / positive.sum(dim=(1, 2))
-            return index, maximum, strongest.mean(dim=(1, 2)), positive_mean
 
-    return call
+def check_of_stretched(given: Array) -> Check:
+    """Return the check of pictures that are stretched to `SATURATE`."""
+    low, high = np.percentile(
+        given.astype(np.float64), [100 * SATURATE, 100 * (1 - SATURATE)], axis=(1, 2), keepdims=True
+    )
+    return CloseTo(np.clip((given - low) / (high - low), 0, 1).astype(np.float32))
 
 
 def _stretched(size: tuple[int, ...]) -> Work:
     given = images.noise(size).astype(np.float32)
-    low, high = np.percentile(
-        given.astype(np.float64), [100 * _SATURATE, 100 * (1 - _SATURATE)], axis=(1, 2), keepdims=True
-    )
-    expected = np.clip((given - low) / (high - low), 0, 1).astype(np.float32)
-    return Work(given, CloseTo(expected), images.size_of(size), bytes=2 * given.nbytes)
+    return Work(given, check_of_stretched(given), images.size_of(size), bytes=2 * given.nbytes)
 
 
 def _numpy_stretched(given: Array) -> Callable[[], Array]:
     out = np.empty_like(given)
 
     def one(_: int, i: int) -> None:
-        low, high = np.percentile(given[i], [100 * _SATURATE, 100 * (1 - _SATURATE)])
+        low, high = np.percentile(given[i], [100 * SATURATE, 100 * (1 - SATURATE)])
         np.subtract(given[i], np.float32(low), out=out[i])
         np.multiply(out[i], np.float32(1 / (high - low)), out=out[i])
         np.clip(out[i], 0, 1, out=out[i])
@@ -109,7 +112,7 @@ def _skimage_stretched(given: Array) -> Callable[[], Array]:
     out = np.empty_like(given)
 
     def one(_: int, i: int) -> None:
-        low, high = np.percentile(given[i], [100 * _SATURATE, 100 * (1 - _SATURATE)])
+        low, high = np.percentile(given[i], [100 * SATURATE, 100 * (1 - SATURATE)])
         out[i] = skimage.exposure.rescale_intensity(given[i], (low, high), (0.0, 1.0))
 
     fill = threads.in_shares(len(given), one)
@@ -121,18 +124,13 @@ def _skimage_stretched(given: Array) -> Callable[[], Array]:
     return call
 
 
-def _torch_stretched(given: Array) -> Callable[[], Any]:
+def stretched_by_torch(pictures: Any) -> Any:
+    """Return stretched pictures of a tensor."""
     import torch
 
-    pictures = torch.from_numpy(given)
-    levels = torch.tensor([_SATURATE, 1 - _SATURATE])
-
-    def call() -> Any:
-        with torch.inference_mode():
-            low, high = torch.quantile(pictures.flatten(1), levels, dim=1)[..., None, None]
-            return ((pictures - low) / (high - low)).clamp_(0, 1)
-
-    return call
+    levels = torch.tensor([SATURATE, 1 - SATURATE], device=pictures.device)
+    low, high = torch.quantile(pictures.flatten(1), levels, dim=1)[..., None, None]
+    return ((pictures - low) / (high - low)).clamp_(0, 1)
 
 
 def _gram(size: tuple[int, ...]) -> Work:
@@ -162,16 +160,25 @@ def _blas_gram(dtype: type[np.floating[Any]]) -> Callable[[Array], Callable[[], 
     return prepare
 
 
-def _torch_gram(maps: Array) -> Callable[[], Any]:
-    import torch
+def gram_by_torch(maps: Any) -> Any:
+    """Return XᵀX of a tensor of maps (..., C, h, w)."""
+    matrix = maps.flatten(-2)
+    return matrix @ matrix.mT
 
-    matrix = torch.from_numpy(maps).flatten(1)
 
-    def call() -> Any:
-        with torch.inference_mode():
-            return matrix @ matrix.T
+def _by_torch(function: Callable[[Any], Any]) -> Callable[[Array], Callable[[], Any]]:
+    def prepare(given: Array) -> Callable[[], Any]:
+        import torch
 
-    return call
+        tensor = torch.from_numpy(given)
+
+        def call() -> Any:
+            with torch.inference_mode():
+                return function(tensor)
+
+        return call
+
+    return prepare
 
 
 OPERATIONS = (
@@ -182,7 +189,7 @@ OPERATIONS = (
         (
             Library("eigenfeatures", "", "numba", _our_strongest, "ours"),
             Library("NumPy", "a slice a thread", "numpy", _numpy_strongest),
-            Library("torch", "", "torch", _torch_strongest),
+            Library("torch", "", "torch", _by_torch(strongest_by_torch)),
             roofs.READ,
         ),
     ),
@@ -195,12 +202,12 @@ OPERATIONS = (
                 "eigenfeatures",
                 "",
                 "numba",
-                lambda given: partial(stretch_contrast, given, _SATURATE),
+                lambda given: partial(stretch_contrast, given, SATURATE),
                 "ours",
             ),
             Library("NumPy", "a slice a thread", "numpy", _numpy_stretched),
             Library("scikit-image", "a slice a thread", "skimage", _skimage_stretched),
-            Library("torch", "quantile", "torch", _torch_stretched),
+            Library("torch", "quantile", "torch", _by_torch(stretched_by_torch)),
             roofs.COPY,
         ),
     ),
@@ -213,7 +220,7 @@ OPERATIONS = (
                 Library("eigenfeatures", "", "numba", lambda given: partial(gram, given), "ours"),
                 Library("BLAS", "float32", "numpy", _blas_gram(np.float32)),
                 Library("BLAS", "float64", "numpy", _blas_gram(np.float64)),
-                Library("torch", "float32", "torch", _torch_gram),
+                Library("torch", "float32", "torch", _by_torch(gram_by_torch)),
                 roofs.READ,
             ),
         )

@@ -142,7 +142,7 @@ def cupy_on_the_host(monkeypatch) -> Iterator[None]:
             return self.draw.standard_normal(size, dtype).view(Array)
 
     cupy = types.ModuleType("cupy")
-    for name in ("array", "sqrt", "maximum", "copyto", "concatenate"):
+    for name in ("array", "arange", "sqrt", "maximum", "copyto", "concatenate", "percentile", "clip"):
         setattr(cupy, name, getattr(np, name))
     cupy.asarray = lambda array: np.array(array).view(Array)
     cupy.empty = lambda *arguments: np.empty(*arguments).view(Array)
@@ -178,7 +178,7 @@ def test_peers_on_a_gpu_compute_the_right_thing(operation):
             for _, wrong in check.wrong(answers[-1]):
                 with pytest.raises(WrongAnswer):
                     check(wrong)
-    assert len(answers) >= 4
+    assert len(answers) >= 3
 
 
 @pytest.mark.parametrize("engine", ["torch", "ort-cpu"])
