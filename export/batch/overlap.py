@@ -1,6 +1,5 @@
 """Batches through a device: a batch is copied while its neighbour is computed."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, wait
 from typing import TypeVar
@@ -23,8 +22,9 @@ def overlapped(
 ) -> Iterator[Result]:
     """Yield each batch's result, in order.
 
-    While a batch is computed, the next one is uploaded and the one before it is downloaded and used. At most
-    two batches are uploaded and not computed yet, and two computed and not yielded.
+    A batch is begun as soon as the one before it is computed. Meanwhile that one is downloaded and used, and
+    the one after it is uploaded: at most two batches are uploaded and not computed yet, and two computed and
+    not yielded.
 
     Parameters
     ----------
@@ -36,40 +36,38 @@ def overlapped(
         Begins the work on a batch, behind its upload, or does it: libraries that launch the work of a batch
         may wait for it.
     download
-        Begins a copy from the device, behind the work, and gives a function that waits for it.
+        Begins a copy from the device, behind the work on that batch though the next one's may be queued, and
+        gives a function that waits for it.
     clock
         Measures what this thread spends on ``upload`` and ``download``: what isn't hidden behind the work.
     worker
         Calls `compute`, one batch after the other, so that this thread is free meanwhile.
     """
-    finish: Callable[[], Result] | None = None
-    for uploaded in _one_ahead(batches, upload, clock):
-        computing = worker.submit(compute, uploaded)
+    uploads = _uploaded(batches, upload, clock)
+    following = next(uploads, None)
+    computing = None if following is None else worker.submit(compute, following)
+    following = next(uploads, None)
+    while computing is not None:
+        with clock.unmeasured():
+            computed = computing.result()
+        computing = None if following is None else worker.submit(compute, following)
         try:
-            if finish is not None:
-                yield _finished(finish, clock)
+            with clock.span("download"):
+                finish = download(computed)
+            following = next(uploads, None)
+            with clock.span("download"):
+                found = finish()
+            yield found
         finally:  # who reads the results may stop, and then nothing may be computed any more
-            with clock.unmeasured():
-                wait([computing])
-        with clock.span("download"):
-            finish = download(computing.result())
-    if finish is not None:
-        yield _finished(finish, clock)
+            if computing is not None:
+                with clock.unmeasured():
+                    wait([computing])
 
 
-def _one_ahead(
+def _uploaded(
     batches: Iterable[Batch], upload: Callable[[Batch], Uploaded], clock: Clock
 ) -> Iterator[Uploaded]:
-    """Yield each batch once the next one's upload has begun, too."""
-    uploads: deque[Uploaded] = deque()
     for batch in batches:
         with clock.span("upload"):
-            uploads.append(upload(batch))
-        if len(uploads) > 1:
-            yield uploads.popleft()
-    yield from uploads
-
-
-def _finished(finish: Callable[[], Result], clock: Clock) -> Result:
-    with clock.span("download"):
-        return finish()
+            uploaded = upload(batch)
+        yield uploaded

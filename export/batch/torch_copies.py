@@ -48,9 +48,13 @@ class Copies:
         upload.tensor.record_stream(current)
         return upload.tensor
 
-    def download(self, tensors: dict[str, Tensor]) -> Callable[[], dict[str, NDArray[Any]]]:
-        """Begin copies from the GPU behind the work of the current stream; the function waits for them."""
-        self._stream.wait_event(torch.cuda.current_stream(self._device).record_event())
+    def made(self) -> Any:
+        """Return the event that what the current stream has been told to do is done."""
+        return torch.cuda.current_stream(self._device).record_event()
+
+    def download(self, tensors: dict[str, Tensor], made: Any) -> Callable[[], dict[str, NDArray[Any]]]:
+        """Begin copies from the GPU behind an event of what computes; the function waits for them."""
+        self._stream.wait_event(made)
         with torch.cuda.stream(self._stream):
             hosts = {}
             for name, tensor in tensors.items():

@@ -133,11 +133,12 @@ class TorchEngine(Engine):
         return found if self._keep else {name: tensor.numpy() for name, tensor in found.items()}
 
     def _on_gpu(self, batches: Iterable[NDArray[Any]], copies: Copies) -> Iterator[dict[str, Any]]:
-        def compute(uploaded: Upload) -> dict[str, Tensor]:
-            return self._evaluate(copies.arrived(uploaded))
+        def compute(uploaded: Upload) -> tuple[dict[str, Tensor], Any]:
+            return self._evaluate(copies.arrived(uploaded)), copies.made()
 
-        def download(found: dict[str, Tensor]) -> Callable[[], dict[str, Any]]:
-            return (lambda: found) if self._keep else copies.download(found)
+        def download(computed: tuple[dict[str, Tensor], Any]) -> Callable[[], dict[str, Any]]:
+            found, made = computed
+            return (lambda: found) if self._keep else copies.download(found, made)
 
         return overlapped(batches, copies.upload, compute, download, self._clock, self._worker)
 
