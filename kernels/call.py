@@ -28,6 +28,9 @@ Result = TypeVar("Result")
 
 _BACKENDS = get_args(Backend)
 
+# Compute capability from which on GPUs copy to shared memory asynchronously, as the kernels for them do.
+LEAST_CAPABILITY = (8, 0)
+
 # DLPack's numbers for memory that the processor reads, and for that of CUDA.
 _HOST = (1, 3)
 _CUDA = (2, 13)

@@ -109,7 +109,8 @@ def gradient_magnitude(
     ValueError
         Where there are fewer than two axes, no pixels, no such operator, or `out` doesn't fit.
     OSError
-        Where a GPU is asked for and its packages or the device are missing.
+        Where a GPU is asked for and its packages or the device are missing, or that is older than compute
+        capability 8.0.
 
     Examples
     --------

@@ -153,7 +153,9 @@ def _gram_eigh(rank: int, gram: str, eigh: str) -> Library:
 
 def _lowrank(rank: int) -> Library:
     by = partial(lowrank, rank=rank)
-    return Library("torch", "svd_lowrank, best setting", "torch", _in_batches(by), heavy=True)
+    # Searched for at rank 1.
+    setting = "best setting" if rank == 1 else "as many vectors and iterations for each"
+    return Library("torch", f"svd_lowrank, {setting}", "torch", _in_batches(by), heavy=True)
 
 
 _LOOSE_GRAM_EIGH = Library(

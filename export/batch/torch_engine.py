@@ -26,6 +26,7 @@ from eigenfeatures.export.metadata import read_metadata
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, checked_request
 from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.kernels import standardized_gradient
+from eigenfeatures.kernels.call import LEAST_CAPABILITY
 
 
 class TorchEngine(Engine):
@@ -71,6 +72,10 @@ class TorchEngine(Engine):
     ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise NoDeviceError("torch finds no GPU")
+        if device == "cuda" and torch.cuda.get_device_capability() < LEAST_CAPABILITY:
+            raise NoDeviceError(
+                "the kernels need a GPU of compute capability {}.{}".format(*LEAST_CAPABILITY)
+            )
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = this_device(device)

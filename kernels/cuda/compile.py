@@ -1,12 +1,12 @@
 """How the kernels for the GPU are compiled, and what each of them must compile to.
 
 Under ``NUMBA_ENABLE_CUDASIM=1``, set before Numba is imported, the same sources run
-in Numba's simulator, which has no shuffles, no launch bounds and no wide loads: what
-stands in for these is chosen here and in `vector`, by `SIMULATED`.
+in Numba's simulator, which has no shuffles, no launch bounds and no PTX: what
+stands in for these is chosen here, in `vector` and in `roots`, by `SIMULATED`.
 
 A kernel is optimised as PTX, not at link time, so that what the tests compile without
 a GPU is what runs. Products and sums may be contracted to fused multiply-adds, which
-round less; no other licence of fast-math is taken. Compiled code is cached beside the
+round less, and roots of float32 are those of `roots`; no other licence of fast-math is taken. Compiled code is cached beside the
 source, under the caveat of `eigenfeatures.kernels.cpu.compile`.
 """
 

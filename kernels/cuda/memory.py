@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from eigenfeatures.kernels.call import LEAST_CAPABILITY
 from eigenfeatures.kernels.cuda.compile import SIMULATED, Kernel
 from eigenfeatures.kernels.cuda.parameters import Parameters
 
@@ -23,9 +24,6 @@ if SIMULATED:
 
 # An array of the device: CuPy's, or NumPy's in the simulator.
 Array: TypeAlias = Any
-
-# Compute capability, times ten, from which on GPUs copy to shared memory asynchronously: see `vector`.
-_LEAST_CAPABILITY = 80
 
 # How the CUDA driver is told where the parameters are: CU_LAUNCH_PARAM_BUFFER_POINTER and _SIZE, and the end.
 _BUFFER, _BUFFER_SIZE = 1, 2
@@ -165,11 +163,11 @@ def _load(kernel: Kernel, dtypes: tuple[np.dtype[Any], ...]) -> tuple[Any, Param
     OSError
         Where the device lacks what the kernels need.
     """
-    capability = int(xp().cuda.Device().compute_capability)
-    if capability < _LEAST_CAPABILITY:
+    capability = divmod(int(xp().cuda.Device().compute_capability), 10)
+    if capability < LEAST_CAPABILITY:
         raise OSError(
-            f"the GPU is of compute capability {capability / 10}, and the kernels need "
-            f"{_LEAST_CAPABILITY / 10} or later; move the arrays to the host"
+            "the GPU is of compute capability {}.{}, and the kernels need {}.{} or later; "
+            "compute on the CPU".format(*capability, *LEAST_CAPABILITY)
         )
     signature = kernel.signature_of(dtypes)
     kernel.dispatcher.compile(signature.args)

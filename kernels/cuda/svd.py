@@ -33,9 +33,9 @@ from eigenfeatures.kernels.svd import TruncatedSVD
 # of its elements, so that all eigenvalues are above 0 and rows of zeros get a direction.
 _SHIFT = 16
 
-# Most slices whose Gram matrices cuSOLVER decomposes one by one: with 128 channels each takes up to 1.8 ms on
-# an H200, where `jacobi` takes 6.6 for one and 7.6 for 64.
-_FEW = 4
+# Most slices whose Gram matrices cuSOLVER decomposes one by one, and fewest channels: with 128 of them each takes
+# up to 1.8 ms on an H200, where `jacobi` takes 6.6 for one and 7.6 for 64. With 32 `jacobi` takes 0.5.
+_FEW, _WIDE = 3, 64
 
 # Bytes of float64 for the slices that are copied together for a further search.
 _COPIES = 1 << 30
@@ -207,7 +207,7 @@ def _by_gram(slices: Slices, rank: int, dtype: np.dtype[Any]) -> Candidates:
     xp = memory.xp()
     matrices = gram_matrices(slices.maps, dtype)
     matrices /= xp.trace(matrices, axis1=1, axis2=2)[:, np.newaxis, np.newaxis]
-    few = len(matrices) <= _FEW
+    few = len(matrices) <= _FEW and matrices.shape[1] >= _WIDE
     values, v, found = (_one_by_one if few else _eigenvectors)(matrices.copy(), rank)
     if dtype != np.float64:
         found &= values[:, -1] >= RESOLVED * values[:, 0]

@@ -9,8 +9,8 @@ import measure
 import numpy as np
 import pytest
 import reference
-from peers import OPERATIONS, cuda, cuda_inference, inference, responses
-from peers.checks import LeadingTriplets, Triplets
+from peers import OPERATIONS, cuda, cuda_gradients, cuda_inference, inference, responses
+from peers.checks import CloseTo, LeadingTriplets, Triplets
 from peers.table import Limit, WrongAnswer
 
 from eigenfeatures import kernels
@@ -179,6 +179,20 @@ def test_peers_on_a_gpu_compute_the_right_thing(operation):
                 with pytest.raises(WrongAnswer):
                     check(wrong)
     assert len(answers) >= 3
+
+
+def test_slices_of_every_kind_are_checked_on_a_gpu():
+    """Of 1,064 slices of 266 × 266 bytes, that repeat eight, where the check takes one in some."""
+    chosen = cuda_gradients.every_so_many(np.arange(1064))
+    assert 64 <= len(chosen) <= 80
+    assert chosen[-1] == 1063
+    assert len(set(chosen % 8)) == 8
+    assert len(set(chosen * 266 * 266 % 16)) == 4
+    known = np.arange(1064.0)
+    check = cuda_gradients.OfSome(CloseTo(known[chosen]))
+    check(known)
+    with pytest.raises(WrongAnswer):
+        check(np.where(known == chosen[3], 0, known))
 
 
 @pytest.mark.parametrize("engine", ["torch", "ort-cpu"])

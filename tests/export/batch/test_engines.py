@@ -217,6 +217,17 @@ def test_auto_says_why_it_is_the_cpu(finished_run):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_too_old_for_the_kernels_is_none(finished_run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    with pytest.raises(InputError, match=r"no GPU can be used: .*compute capability 8\.0"):
+        open_engine(finished_run, None, "torch", "cuda")
+    opened = open_engine(finished_run)
+    assert opened.name == "ort-cpu"
+    assert "compute capability 8.0" in opened.reason
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_that_cuda_is_named_is_no_proof_of_a_gpu(finished_run, monkeypatch):
     """ONNX Runtime's GPU build names CUDA on any machine, and then makes a session on the CPU."""
     names = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]  # noqa: E731

@@ -417,6 +417,7 @@ def test_where_a_gpu_lacks_memory_the_batch_is_halved(finished_run, raw):
     """Of torch, which is left as much as it needed for a fraction of the batch, and some more."""
     slices = np.concatenate([raw] * (1 + 4096 // len(raw)))[:4096]
     opened = open_engine(finished_run, OUTPUTS, "torch", "cuda")
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     expected = Batches(opened, 512, pytest.fail)(slices)
     enough = torch.cuda.max_memory_reserved()

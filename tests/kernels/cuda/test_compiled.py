@@ -110,11 +110,11 @@ def test_float64_is_not_excused_in_vain(name, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["gradient.fill_gradient", "gradient.fill_magnitude", "statistics.fill_moments"]
+    "name", sorted(name for name in KERNELS if name.startswith(("gradient.", "statistics.")))
 )
 def test_tiles_are_copied_16_bytes_at_a_time_and_awaited(name, architecture):
     kernel = KERNELS[name]
-    assert len(kernel.signatures) == 4
+    assert len(kernel.signatures) >= 3
     for signature in kernel.signatures:
         ptx = ptx_of(kernel, signature, architecture)
         copy = r"cp\.async\.cg\.shared\.global \[.*\], \[.*\], 16;"
