@@ -6,8 +6,8 @@ stands in for these is chosen here, in `vector` and in `roots`, by `SIMULATED`.
 
 A kernel is optimised as PTX, not at link time, so that what the tests compile without
 a GPU is what runs. Products and sums may be contracted to fused multiply-adds, which
-round less, and roots of float32 are those of `roots`; no other licence of fast-math is taken. Compiled code is cached beside the
-source, under the caveat of `eigenfeatures.kernels.cpu.compile`.
+round less, and |∇Y| takes its roots from `roots`; no other licence of fast-math is taken.
+Compiled code is cached beside the source, under the caveat of `eigenfeatures.kernels.cpu.compile`.
 """
 
 from collections.abc import Callable
