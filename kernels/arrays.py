@@ -120,9 +120,23 @@ def writeable(
         raise ValueError(f"out has shape {out.shape} and the result {shape}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out is read-only")
+    if _overlaps_itself(out):
+        raise ValueError("elements of out share memory; give an array whose elements have their own")
     if any(_overlap(out, given, xp) for given in inputs):
         raise ValueError("out overlaps the input, which must stay unchanged")
-    return cast(NDArray[Any], out)
+    # Loops aren't compiled for subclasses, such as matrices.
+    return out.view(np.ndarray) if isinstance(out, np.ndarray) else cast(NDArray[Any], out)
+
+
+def _overlaps_itself(array: Any) -> bool:
+    """Tell whether some axis steps by less than what the axes of smaller steps span."""
+    axes = zip(map(abs, array.strides), array.shape, strict=True)
+    span = array.itemsize
+    for step, length in sorted(axis for axis in axes if axis[1] > 1):
+        if step < span:
+            return bool(array.size > 0)
+        span += step * (length - 1)
+    return False
 
 
 def _overlap(out: Any, given: object, xp: Any) -> bool:

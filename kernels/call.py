@@ -31,6 +31,9 @@ _BACKENDS = get_args(Backend)
 # Compute capability from which on GPUs copy to shared memory asynchronously, as the kernels for them do.
 LEAST_CAPABILITY = (8, 0)
 
+# Arguments that may be left out.
+_OPTIONAL = ("out", "start")
+
 # DLPack's numbers for memory that the processor reads, and for that of CUDA.
 _HOST = (1, 3)
 _CUDA = (2, 13)
@@ -63,6 +66,9 @@ class Call:
     def __init__(self, backend: Backend, stream: object = None, **arrays: object) -> None:
         if backend not in _BACKENDS:
             raise ValueError(f"no backend {backend!r}; choose from {', '.join(_BACKENDS)}")
+        missing = next((name for name in arrays if name not in _OPTIONAL and arrays[name] is None), None)
+        if missing is not None:
+            raise TypeError(f"{missing} is None; give an array")
         self._given = {name: value for name, value in arrays.items() if value is not None}
         self._library = self._common_library()
         self._gpu = self._common_gpu()
@@ -75,6 +81,7 @@ class Call:
         self._stack = ExitStack()
         self._target: NDArray[Any] | None = None
         self._converted: dict[str, Any] = {}
+        self._read: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         if self.on_gpu:
@@ -98,16 +105,18 @@ class Call:
     def input(self, name: str, trailing: int) -> NDArray[Any]:
         """Return an argument as the loops take it; see `loop_input`."""
         value = self._native(name)
-        if self.on_gpu and self._gpu is None:
-            # Checked before it moves: a list or a wrong type is refused by NumPy.
-            return cast(NDArray[Any], self._memory.to_device(loop_input(value, name, trailing)))
-        return loop_input(value, name, trailing, self.xp)
+        moves = self.on_gpu and self._gpu is None
+        # Checked before it moves: a list or a wrong type is refused by NumPy.
+        given = loop_input(value, name, trailing, np if moves else self.xp)
+        if not hasattr(value, "strides"):  # a list, or what computes its array whenever it is asked for one
+            self._read[name] = given
+        return cast(NDArray[Any], self._memory.to_device(given)) if moves else given
 
     def output(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return a contiguous array to fill: the argument ``out`` where it can serve."""
         if "out" in self._given:
             at_home = np if self._gpu is None else self.xp
-            inputs = [self._native(name) for name in self._given if name != "out"]
+            inputs = [self._read.get(name, self._native(name)) for name in self._given if name != "out"]
             self._target = writeable(self._native("out"), shape, dtype, inputs, at_home)
             if at_home is self.xp and self._target.flags.c_contiguous and self._target.dtype.isnative:
                 return self._target
@@ -153,11 +162,16 @@ class Call:
 
     def _native(self, name: str) -> Any:
         """Return an argument where it lies, as an array of NumPy or CuPy if it is of another library."""
-        value = self._given[name]
+        value: Any = self._given[name]
         if not _is_foreign(value) or (self._gpu is not None and isinstance(value, self.xp.ndarray)):
             return value
         if name in self._converted:  # torch takes longer to hand a tensor out than a launch takes
             return self._converted[name]
+        if hasattr(value, "is_neg") and value.is_neg():
+            # Torch hands out memory as it lies, where the values are yet to be negated.
+            if name == "out":
+                raise TypeError("out is a negated view of torch; give a tensor of its own")
+            value = value.resolve_neg()
         try:
             self._converted[name] = (np if self._gpu is None else self.xp).from_dlpack(value)
             return self._converted[name]
@@ -173,7 +187,7 @@ class Call:
         from_dlpack = getattr(sys.modules.get(self._library or ""), "from_dlpack", None)
         if from_dlpack is None or _library(home) == self._library:
             return home
-        return from_dlpack(home if hasattr(home, "strides") else np.asarray(home))
+        return from_dlpack(np.asarray(home) if isinstance(home, np.generic) else home)
 
 
 def _is_foreign(value: object) -> bool:

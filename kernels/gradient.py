@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eigenfeatures.kernels.arrays import stacked, working_dtype
@@ -191,6 +192,10 @@ def standardized_gradient(
             return call.result(filled)
         if not (math.isfinite(mean) and math.isfinite(deviation) and deviation > 0):
             raise ValueError(f"mean {mean} and deviation {deviation} must be finite, deviation positive")
+        working = working_dtype(given)
+        least = float(np.finfo(working).tiny)
+        if abs(mean) > 1 / least or not least <= deviation <= 1 / least:
+            raise ValueError(f"mean {mean} and deviation {deviation} are beyond what {working} computes with")
         return call.result(_magnitude(call, given, operator, float(mean), 1.0 / deviation))
 
 

@@ -64,10 +64,12 @@ def _moments(x: NDArray[Any], center: bool) -> Moments:
 def _prepared(
     x: NDArray[Any], mean: NDArray[np.float64] | None, dtype: np.dtype[Any], exponent: int
 ) -> NDArray[Any]:
-    """Return rows as the loops take them, centred and in units of ``2**exponent``."""
+    """Return rows as the loops take them, in units of ``2**exponent``; those that are centred in float64.
+
+    Rounded to float32, what is left of a map would be magnified by s_1/s_i in the left vectors.
+    """
     if mean is not None:
-        centred = np.empty(x.shape, dtype)
-        np.subtract(x, mean[:, np.newaxis], out=centred, dtype=np.float64, casting="same_kind")
-        x = centred
-    x = x.astype(dtype, copy=False)
+        x = np.subtract(x, mean[:, np.newaxis], dtype=np.float64)
+    else:
+        x = x.astype(dtype, copy=False)
     return read_only(np.ldexp(x, -exponent) if exponent else x)

@@ -50,5 +50,5 @@ def mask_of(operator: str) -> Mask:
     """
     try:
         return MASKS[operator]
-    except KeyError:
+    except (KeyError, TypeError):  # the latter of what can't be a key
         raise ValueError(f"no operator {operator!r}; choose from {', '.join(OPERATORS)}") from None

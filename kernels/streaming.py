@@ -143,16 +143,20 @@ class StreamingSVD:
 
         Raises
         ------
+        TypeError
+            Where `other` is none.
         ValueError
             Where the two differ in rank, centring or channels, where only one has finished its
             first pass, and where both have, but not as copies of one.
         """
+        if not isinstance(other, StreamingSVD):
+            raise TypeError(f"other is of {type(other).__name__}; give a StreamingSVD")
         if (self._rank, self._center) != (other._rank, other._center):
             raise ValueError("the two streams differ in rank or centring")
         if (self._second is None) != (other._second is None):
             raise ValueError("only one of the two streams has finished its first pass")
         if self._second is not None and other._second is not None:
-            if not np.array_equal(self._second.svd.v, other._second.svd.v):
+            if not _same(self._second.svd, other._second.svd):
                 raise ValueError("the two streams were finished apart; merge, finish, then copy")
             _, _, pixels, squares, across = other._second
             self._second = self._second.counting(pixels, squares, across)
@@ -196,8 +200,8 @@ class StreamingSVD:
         """
         with Call("auto", responses=responses) as call:
             given = call.input("responses", trailing=3)
-            second = self._finished()
             self._check_channels(given.shape[-3])
+            second = self._finished()
             loops = _loops(call)
             u = call.output((*given.shape[:-3], self._rank, *given.shape[-2:]), working_dtype(given))
             for x, part in zip(_rows(given), _rows(u), strict=True):
@@ -240,6 +244,13 @@ class StreamingSVD:
             )
         if channels < self._rank:
             raise ValueError(f"rank {self._rank} is out of range; give 1 to {channels}, the channels")
+
+
+def _same(one: StreamedSVD, other: StreamedSVD) -> bool:
+    """Tell whether two decompositions are of the same sums, so that their left vectors fit together."""
+    return (one.pixels, one.energy) == (other.pixels, other.energy) and all(
+        np.array_equal(a, b) for a, b in ((one.s, other.s), (one.v, other.v))
+    )
 
 
 def _loops(call: Call) -> Any:

@@ -106,7 +106,9 @@ def truncated_svd(
         as many as take the same time.
     gap
         Find s_2 / s_1 for rank 1 too: a search then goes on until it is known to about 0.001, for one or two
-        passes on responses of CT.
+        passes on responses of CT. Where many singular values lie close to s_2 it may be 0.01 too small, and
+        where s_2 is within 10⁻⁶ of s_1 it may be s_3 / s_1, in one slice of some hundreds: rank 2 has neither
+        limit.
     backend, stream
         Where to compute; see `gradient_magnitude`.
 
@@ -151,6 +153,8 @@ def truncated_svd(
             max_passes = loops.default_passes(channels)
         max_passes = whole_number(max_passes, "max_passes", "0 or more")
         _require(max_passes >= 0, f"max_passes {max_passes}", "0 or more")
+        # More than there are channels find nothing more, and would take memory.
+        max_passes = min(max_passes, max(channels, loops.default_passes(channels)))
         found = loops.decompose(
             stacked(given, 3).reshape(-1, channels, pixels),
             rank,

@@ -10,6 +10,7 @@ file of a kernel, not of a helper that the kernel imports from another file.
 """
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -25,7 +26,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 # What Numba would make parallel besides `prange`, at twice the time to compile.
 _IMPLICIT = ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion")
 
-_IMPORTED_BY = os.getpid()
+
+def _owner_of_threads() -> int:
+    """Return the process that may start Numba's threads: this one, or its parent where that already has.
+
+    A worker of `multiprocessing` may be the first to import the kernels, forked from a process whose other
+    loops of Numba have run in parallel.
+    """
+    started = getattr(sys.modules.get("numba.np.ufunc.parallel"), "_is_initialized", False)
+    # Where this package isn't imported the process is none of its workers.
+    processes = sys.modules.get("multiprocessing.process")
+    is_worker = processes is not None and processes.parent_process() is not None
+    return os.getppid() if started and is_worker else os.getpid()
+
+
+_IMPORTED_BY = _owner_of_threads()
 _ONE_PARALLEL_CALL = threading.Lock()
 
 

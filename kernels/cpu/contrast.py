@@ -28,15 +28,24 @@ def _stretch(image: NDArray[Any], saturate: float, out: NDArray[Any]) -> None:
     out[:] = image
     places = percentile_places(out.size, saturate)
     ordered = np.partition(out.ravel(), [k for below, above, _ in places for k in (below, above)])
+    if (unit := unit_of(ordered, places)) != 1:
+        ordered = ordered * unit
+        np.multiply(out, unit, out=out)
     low, high = (np.nan, np.nan) if np.isnan(out).any() else percentiles(ordered, places)
     if not (np.isfinite(low) and np.isfinite(high)):
         out[:] = np.nan
     elif high > low:
+        np.clip(out, low, high, out=out)
         np.subtract(out, low, out=out)
         np.divide(out, high - low, out=out)
-        np.clip(out, 0, 1, out=out)
     else:
         np.greater(out, low, out=out)
+
+
+def unit_of(ordered: Any, places: list[tuple[int, int, float]]) -> Any:
+    """Return in what the values along the last axis are to be told, so that their differences are finite."""
+    ends = abs(ordered[..., [k for below, above, _ in places for k in (below, above)]]).max(axis=-1)
+    return ordered.dtype.type(1) - (ends > np.finfo(ordered.dtype).max / 4) * ordered.dtype.type(0.75)
 
 
 def percentile_places(size: int, saturate: float) -> list[tuple[int, int, float]]:

@@ -33,8 +33,8 @@ from eigenfeatures.kernels.svd import TruncatedSVD
 # of its elements, so that all eigenvalues are above 0 and rows of zeros get a direction.
 _SHIFT = 16
 
-# Most slices whose Gram matrices cuSOLVER decomposes one by one, and fewest channels. With 128 each takes up to
-# 1.8 ms on an H200, where `jacobi` takes 6.6 for one and 7.6 for 64; with 32 `jacobi` takes about 0.5.
+# Most slices whose Gram matrices cuSOLVER decomposes one by one, and fewest channels. With 128 each takes up
+# to 1.8 ms on an H200, where `jacobi` takes 6.6 for one and 7.6 for 64; with 32 `jacobi` takes about 0.5.
 _FEW, _WIDE = 3, 64
 
 # Bytes of float64 for the slices that are copied together for a further search.

@@ -192,6 +192,36 @@ def test_a_forked_child_and_a_single_thread_start_none():
     run(NO_THREADS)
 
 
+FORKED_FIRST_IMPORT = """
+import multiprocessing, numba, numpy as np
+
+@numba.njit(parallel=True)
+def total(values):
+    found = 0.0
+    for k in numba.prange(values.size):
+        found += values[k]
+    return found
+
+def work(queue):
+    from eigenfeatures.kernels import gradient_magnitude
+    queue.put(gradient_magnitude(np.ones((3, 9, 9), np.uint8)).sum())
+
+assert total(np.ones(99)) == 99
+context = multiprocessing.get_context("fork")
+queue = context.SimpleQueue()
+child = context.Process(target=work, args=(queue,))
+child.start()
+child.join()
+assert child.exitcode == 0, child.exitcode
+assert queue.get() == 0
+"""
+
+
+def test_a_forked_child_may_be_the_first_to_import_the_kernels():
+    """OpenMP ends a child that enters a parallel loop, where its parent has run one of Numba's."""
+    run(FORKED_FIRST_IMPORT, NUMBA_THREADING_LAYER="omp")
+
+
 def run(script: str, **environment: str) -> None:
     result = subprocess.run(
         [sys.executable, "-c", script],

@@ -62,3 +62,13 @@ def test_one_nan_marks_its_image_and_few_infinite_pixels_are_clipped():
 def test_saturation_out_of_range(saturate):
     with pytest.raises(ValueError, match="saturate"):
         stretch_contrast(np.zeros((3, 3)), saturate)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("saturate", [0.0, 0.2])
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 3e38), ("float64", 1.7e308)])
+def test_values_whose_difference_is_no_number(dtype, most, saturate):
+    image = np.linspace(-1, 1, 11).reshape(1, 11)
+    expected = stretch_contrast(image, saturate)
+    result = stretch_contrast((image * most).astype(dtype), saturate)
+    np.testing.assert_allclose(result, expected, atol=1e-6)

@@ -340,3 +340,54 @@ def test_cuda_without_its_packages(hidden):
 def test_cuda_without_a_device():
     pytest.importorskip("cupy")
     run(NO_GPU, HIDDEN=[], MESSAGE="no CUDA device to compute on")
+
+
+@pytest.mark.parametrize("function", [slice_statistics, strongest_channel])
+def test_one_slice_of_a_tensor_gives_tensors_without_axes(function):
+    array = np.random.default_rng(0).random((3, 5, 6) if function is strongest_channel else (5, 6))
+    result, expected = function(torch.from_numpy(array)), function(array)
+    for name in expected._fields if hasattr(expected, "_fields") else vars(expected):
+        found, value = getattr(result, name), getattr(expected, name)
+        assert isinstance(found, torch.Tensor)
+        assert found.shape == ()
+        assert found.item() == value
+
+
+def test_a_tensor_that_is_yet_to_be_negated():
+    values = torch.rand(2, 5, 6)
+    negated = torch.complex(values, values).conj().imag
+    assert negated.is_neg()
+    assert torch.equal(slice_statistics(negated).mean, slice_statistics(-values).mean)
+    with pytest.raises(TypeError, match="out is a negated view"):
+        gradient_magnitude(values, out=negated)
+
+
+def test_a_matrix_is_filled_and_what_shares_memory_with_itself_is_refused():
+    image = np.random.default_rng(0).random((5, 6), np.float32)
+    matrix = np.empty((5, 6), np.float32).view(np.matrix)
+    assert gradient_magnitude(image, out=matrix) is matrix
+    np.testing.assert_array_equal(matrix, gradient_magnitude(image))
+    with pytest.raises(ValueError, match="elements of out share memory"):
+        gradient_magnitude(torch.from_numpy(image), out=torch.empty(1, 6).expand(5, 6))
+    windows = np.lib.stride_tricks.as_strided(np.empty(20, np.float32), (5, 6), (8, 4))
+    with pytest.raises(ValueError, match="elements of out share memory"):
+        gradient_magnitude(image, out=windows)
+
+
+def test_what_computes_its_array_is_asked_once():
+    class Lazy:
+        asked = 0
+
+        def __array__(self, dtype=None, copy=None):
+            self.asked += 1
+            return np.ones((5, 6), np.float32)
+
+    lazy = Lazy()
+    gradient_magnitude(lazy, out=np.empty((5, 6), np.float32))
+    assert lazy.asked == 1
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_none_is_no_array(function):
+    with pytest.raises(TypeError, match=r"(images|responses) is None; give an array"):
+        function(None)

@@ -272,3 +272,17 @@ def test_centred_constant_maps_are_zero():
     u, svd, residual = streamed(StreamingSVD(center=True), tiles(constant, [1, 3], [2]))
     assert svd.s[0] == svd.energy == residual == 0
     assert not u.any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_centred_float32_of_a_wide_spectrum(seed):
+    """What is left of a map once its mean is gone is magnified by s_1/s_i, and so would its rounding be."""
+    draw = np.random.default_rng(seed)
+    left, right = (np.linalg.qr(draw.normal(size=(size, 8))).Q for size in (9000, 8))
+    maps = (right * np.geomspace(1, 6e-6, 8)) @ left.T
+    maps = maps.reshape(8, 90, 100).astype(np.float32)
+    u, svd, residual = streamed(StreamingSVD(8, center=True), tiles(maps, *TILINGS["bands"]))
+    centred = maps.reshape(8, -1).astype(np.float64)
+    centred -= centred.mean(axis=1, keepdims=True)
+    exact, _ = measured(centred, u.reshape(8, -1), svd.s, svd.v)
+    assert max(residual, exact) <= 1e-6

@@ -217,3 +217,24 @@ def test_tensors_give_tensors():
     assert isinstance(u, torch.Tensor)
     np.testing.assert_array_equal(u.numpy(), expected)
     np.testing.assert_array_equal(stream.finish().s, svd.s)
+
+
+def test_streams_that_were_finished_apart_are_not_merged():
+    """Of one channel, all have the same right vector."""
+    streams = [StreamingSVD() for _ in range(2)]
+    for factor, stream in enumerate(streams, 1):
+        stream.add(factor * np.ones((1, 3, 4), np.float32))
+        stream.finish()
+    with pytest.raises(ValueError, match="finished apart"):
+        streams[0].merge(streams[1])
+    with pytest.raises(TypeError, match="give a StreamingSVD"):
+        streams[0].merge(None)
+
+
+def test_a_part_that_is_refused_does_not_end_the_first_pass():
+    stream = StreamingSVD()
+    stream.add(rectified())
+    with pytest.raises(ValueError, match="channels"):
+        stream.left(rectified()[:-1])
+    stream.add(rectified())
+    assert stream.finish().pixels == 2 * HEIGHT * WIDTH
