@@ -176,7 +176,7 @@ class Call:
             self._converted[name] = (np if self._gpu is None else self.xp).from_dlpack(value)
             return self._converted[name]
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            raise TypeError(f"the array of {_library(value)} can't be read by DLPack: {error}") from error
+            raise TypeError(f"{name}, of {_library(value)}, can't be read by DLPack: {error}") from error
 
     def _home(self, array: Any) -> Any:
         """Bring an array back to the host where the caller's arrays are there."""

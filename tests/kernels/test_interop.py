@@ -274,9 +274,9 @@ def test_mixed_devices_and_libraries_are_refused():
 
 
 def test_arrays_that_are_not_handed_out_are_refused():
-    with pytest.raises(TypeError, match="the array of torch can't be read by DLPack"):
+    with pytest.raises(TypeError, match="images, of torch, can't be read by DLPack"):
         gradient_magnitude(torch.ones(4, 4, requires_grad=True))
-    with pytest.raises(TypeError, match="the array of torch can't be read by DLPack"):
+    with pytest.raises(TypeError, match="images, of torch, can't be read by DLPack"):
         gradient_magnitude(torch.ones(4, 4, dtype=torch.bfloat16))
 
 
