@@ -114,7 +114,8 @@ def _resolve(path: Path, file: Any, name: str, h5py: Any) -> Any:
         link = node.get(step, getlink=True) if isinstance(node, h5py.Group) else None
         if link is None:
             held = ", ".join(list(node)[:8]) if isinstance(node, h5py.Group) else "no members"
-            raise InputError(f"{where}: is not in the file; {node.name} has {held or 'no members'}")
+            said = f"a link in it leads to '{step}', which is not there" if links else "is not in the file"
+            raise InputError(f"{where}: {said}; {node.name} has {held or 'no members'}")
         if isinstance(link, h5py.SoftLink):
             links += 1
             node = file if link.path.startswith("/") else node

@@ -161,7 +161,11 @@ def check_empty(path: Path) -> None:
 
 def check_outside(path: Path, samples: Path) -> None:
     """Refuse an output folder inside the samples, where it would be taken for one of them."""
-    if path.resolve().is_relative_to(samples.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(samples.resolve())
+    except (RuntimeError, OSError) as error:  # the former before Python 3.13
+        raise InputError(f"{path} or {samples} is a link that leads to itself; name a real folder") from error
+    if inside:
         raise InputError(f"{path} lies inside the samples {samples}; choose a folder outside them for --out")
 
 

@@ -73,7 +73,8 @@ def dask_setup(worker):  # noqa: ARG001
     opening.open_engine = lambda *_, **__: FakeEngine(seconds=0.01, log=log)
 
 
-def run_job(stack, out, seconds=0.0, **options):
+def run_job(stack, out, seconds=0.0, say=None, **options):
     """Do a job with a `FakeEngine`; importable, so that another process can."""
+    talk = QUIET if say is None else Talk(silent, say)
     with mock.patch.object(opening, "open_engine", return_value=FakeEngine(seconds=seconds)):
-        return to_folder.infer_to_folder(Path("fake"), [Path(stack)], Path(out), Options(**options), QUIET)
+        return to_folder.infer_to_folder(Path("fake"), [Path(stack)], Path(out), Options(**options), talk)

@@ -88,7 +88,9 @@ class JobFolder(Closing):
 
     def _read_journal(self) -> set[int]:
         """Return the blocks that are there as the journal says; drop a line that a kill cut short."""
-        lines = self._journal.read_text("ascii").splitlines() if self._journal.is_file() else []
+        lines = (
+            self._journal.read_text("ascii", errors="replace").splitlines() if self._journal.is_file() else []
+        )
         kept = [line for line in lines if self._is_there(line)]
         if len(kept) < len(lines):
             with writing(self.path):
@@ -190,8 +192,12 @@ def writing(path: Path) -> Iterator[None]:
 
 def check_vacant(path: Path) -> None:
     """Raise `InputError` unless a folder is empty or not there yet."""
-    if (path / RECORD_FILE).is_file():
-        raise InputError(f"{path} holds another job; add --resume to continue it, or choose another folder")
+    try:
+        taken = (path / RECORD_FILE).is_file()
+    except OSError as error:  # such as a name that is too long
+        raise InputError(f"--out {path} can't be a folder ({error.strerror}); choose another") from error
+    if taken:
+        raise InputError(f"{path} holds a job; add --resume to continue it, or choose another folder")
     check_empty(path)
 
 
@@ -204,7 +210,8 @@ def _check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
         old, new = _flat(before.get(section)), _flat(now[section])
         for name in {**old, **new}:
             if old.get(name) != new.get(name):
-                difference = f"with {name} = {old.get(name)}, and now it is {new.get(name)}"
+                now_is = "not given" if new.get(name) is None else f"{new.get(name)}"
+                difference = f"with {name} = {old.get(name)}, and now it is {now_is}"
                 if section != "settings":
                     difference = f"from another {section.removesuffix('s')} ({name} differs)"
                 raise InputError(

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.free_memory import free_memory
 from eigenfeatures.export.batch.batches import Batches
 from eigenfeatures.export.batch.clock import Clock
@@ -117,8 +118,20 @@ def survey(
 ) -> Survey:
     """Run one slice and plan the blocks; `share` processes like this one share what memory is free."""
     probed = probe(engine, sources)
+    _check_classes(engine, probed.outputs)
     plan = choose_plan(engine, probed.demand, batch, max_memory, share)
     return Survey(engine.name, engine.outputs, engine.facts, probed, plan)
+
+
+def _check_classes(engine: Engine, outputs: Arrays) -> None:
+    """Refuse a file whose classes aren't those of its probabilities."""
+    for name in ("probabilities", "logits"):
+        known = len(engine.facts.classes)
+        if name in outputs and outputs[name].shape[1] != known:
+            raise InputError(
+                f"{engine.facts.file} names {known} classes, and gives {name} of {outputs[name].shape[1]}; "
+                "export the model again"
+            )
 
 
 def choose_plan(

@@ -9,6 +9,9 @@ from eigenfeatures.eigen.stacks import Region, VoxelSize
 from eigenfeatures.export.batch.source import Reading
 from eigenfeatures.export.batch.volumes import FORMATS
 
+# More are a mistake: each has memory of its own.
+_MOST_THREADS = 1024
+
 
 @dataclass(frozen=True)
 class Options:
@@ -56,8 +59,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
             raise InputError(f"--batch-size {self.batch} is out of range; give at least 1")
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"--threads {self.threads} is out of range; give at least 1")
+        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
+            raise InputError(f"--threads {self.threads} is out of range; give 1 to {_MOST_THREADS}")
         if self.format not in FORMATS:
             raise InputError(f"--format '{self.format}' is unknown; choose one of {', '.join(FORMATS)}")
         if self.cluster is not None and self.format == "tiff":

@@ -1,6 +1,7 @@
 """The stacks of a job: where they are found, which slices are taken, and how a change is noticed."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
@@ -181,6 +182,8 @@ def open_sources(paths: Sequence[Path], reading: Reading, facts: ModelFacts) -> 
     try:
         for path in paths:
             for name, found in _stacks(path):
+                if not _is_text(name):  # results are named after it
+                    raise InputError(f"{str(found)!r}: its name is no UTF-8; rename it")
                 sources.append(_open(name, found, reading, facts))
         if not sources:
             raise InputError(f"{', '.join(map(str, paths))}: holds no stack; give stacks or folders of them")
@@ -255,6 +258,14 @@ def _stacks(path: Path, above: str = "", depth: int = 0) -> Iterator[tuple[str, 
             yield from _stacks(entry, f"{above}/{_stem(entry)}".lstrip("/"), depth + 1)
 
 
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # of bytes of a file system that aren't UTF-8
+        return False
+    return True
+
+
 def _is_volume(path: Path) -> bool:
     return is_zarr(path) or (path.is_file() and path.suffix.lower() in _VOLUMES)
 
@@ -279,7 +290,7 @@ def _stamp(files: Sequence[Path]) -> dict[str, Any]:
         except OSError as error:
             raise InputError(f"{file} can't be read any more ({error.strerror}); check the path") from error
         total += status.st_size
-        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(file.name) + f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return {"number": len(files), "bytes": total, "stamp": digest.hexdigest()}
 
 

@@ -154,6 +154,8 @@ class _Job:
                 f"blocks of {plan.block} slices, {plan.batch} at once: at most about {format_bytes(peak)}"
             )
             shapes = _volume_shapes(surveyed.probe)
+            if folder.table.is_file():
+                _check_volumes(out, shapes)
             volumes = make_volumes(options.format, out, sources, shapes, surveyed.facts, plan.block)
             yield cls(surveyed, sources, folder, plan, volumes, clock, talk)
 
@@ -177,13 +179,22 @@ class _Job:
         }
 
     def _slices_done(self) -> int:
-        return sum(part.length for part in self._parts() if part.number in self.folder.done)
+        return sum(part.length for part in self._parts() if part.number in self._done())
+
+    def _done(self) -> frozenset[int]:
+        """Return the numbers of the blocks that are done, and whose maps nobody has removed since."""
+        done = self.folder.done
+        return frozenset(
+            part.number for part in self._parts() if part.number in done and self.volumes.has(part)
+        )
 
     def _parts(self) -> Iterator[Part]:
         return self.plan.parts([len(source.indices) for source in self.sources])
 
     def _run_blocks(self, compute: _Compute) -> None:
-        done = self.folder.done
+        done = self._done()
+        if lost := len(self.folder.done) - len(done):
+            self.talk.say(f"{lost} blocks were done, but their maps are gone or empty: they are done again")
         left = [part for part in self._parts() if part.number not in done]
         if done:
             self.talk.say(f"{len(done)} of {len(done) + len(left)} blocks are done already")
@@ -239,6 +250,15 @@ def _check_limit(out: Path, plan: BlockPlan, peak: int, max_memory: str | None) 
             f"--max-memory {max_memory} is too little for {out}, which was begun in blocks of {plan.block} "
             f"slices, which need {format_bytes(peak)} in all; allow that much or choose another --out"
         )
+
+
+def _check_volumes(out: Path, outputs: Iterable[str]) -> None:
+    """Refuse to call a job finished whose volumes somebody has removed."""
+    for output in outputs:
+        if not (out / output).is_dir():
+            raise InputError(
+                f"{out / output} of a finished job is gone; choose another folder for --out to make it anew"
+            )
 
 
 def _record(surveyed: Survey, sources: Sequence[Source], options: Options) -> dict[str, Any]:

@@ -30,6 +30,10 @@ class Volumes(Protocol):
         """Write the maps ``(slices, C, h, w)`` of a block; return those that must be kept in it."""
         ...
 
+    def has(self, part: Part) -> bool:
+        """Tell whether the maps of a block that was done are there still."""
+        ...
+
     def finish(self, parts: Sequence[Part], load: Callable[[int], Mapping[str, NDArray[Any]]]) -> None:
         """Complete the volumes when all blocks are there; may be done again after a kill."""
         ...
@@ -93,6 +97,10 @@ class _ZarrVolumes:
                 self._volumes[output, part.stack].write(part.first, array)
         return {}
 
+    def has(self, part: Part) -> bool:
+        volumes = (volume for (_, stack), volume in self._volumes.items() if stack == part.stack)
+        return all(volume.has(part.first, part.length) for volume in volumes)
+
     def finish(self, parts: Sequence[Part], load: Callable[[int], Mapping[str, NDArray[Any]]]) -> None:  # noqa: ARG002
         with writing(self._folder):
             for volume in self._volumes.values():
@@ -106,6 +114,10 @@ class _TiffVolumes:
     def write(self, part: Part, maps: Maps) -> Maps:  # noqa: ARG002
         """Leave the maps to the blocks: a TIFF grows at its end only."""
         return maps
+
+    def has(self, part: Part) -> bool:  # noqa: ARG002
+        """Tell that the maps are there: the block holds them itself."""
+        return True
 
     def finish(self, parts: Sequence[Part], load: Callable[[int], Mapping[str, NDArray[Any]]]) -> None:
         def pages(output: str, stack: int) -> Iterator[NDArray[np.float32]]:

@@ -56,6 +56,13 @@ class ZarrVolume:
                 part = halved(part) if number else part
                 level[:, place] = part
 
+    def has(self, first: int, count: int) -> bool:
+        """Tell whether slices of the finest level are there: chunks without a number but NaN never are."""
+        depth, channels = self._chunks[1], self._shape[0]
+        chunks = range(first // depth, -(-(first + count) // depth))
+        folders = self._path / "0" / "c"
+        return all((folders / str(c) / str(z)).is_dir() for c in {0, channels - 1} for z in chunks)
+
     def finish(self) -> None:
         """Write the metadata, by which readers know the volume; it is incomplete without them."""
         attributes: Any = {"ome": {"version": "0.5", "multiscales": [self._multiscale(len(self._levels))]}}

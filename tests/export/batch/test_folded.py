@@ -102,6 +102,7 @@ def test_an_engine_folds_where_it_runs_on_a_gpu(resolution, finished_run, raw, m
     assert on_cpu.facts.resolution == resolution
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
         patch.setattr(torch_engine, "this_device", lambda _: torch.device("cpu"))
         patch.setattr(torch_engine, "Copies", lambda _: None)
         on_gpu = open_engine(run, outputs, "torch", "cuda")

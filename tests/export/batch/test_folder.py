@@ -65,6 +65,17 @@ def test_a_block_that_is_gone_or_damaged_is_done_again(begun, damage):
     assert open_folder(begun.path, RECORD, True).done == {1}
 
 
+def test_a_journal_that_is_no_text_counts_for_nothing(begun):
+    with (begun.path / "journal.txt").open("ab") as journal:
+        journal.write(b"\xab\xff\0\n")
+    assert open_folder(begun.path, RECORD, True).done == {0, 1}
+
+
+def test_what_can_t_be_a_folder_is_said(tmp_path):
+    with pytest.raises(InputError, match="can't be a folder"):
+        open_folder(tmp_path / ("n" * 300), RECORD, False)
+
+
 def test_what_a_kill_left_behind_is_removed(begun):
     left = [begun.path / name for name in (".infer.0123abcd.json", "blocks/.00000002.0123abcd.npz")]
     left.append(begun.path / "eigenfeatures" / ".a.ome.0123abcd.tif")
@@ -124,7 +135,7 @@ def test_another_job_is_refused_with_what_differs(what, begun):
 
 
 def test_a_job_is_not_begun_anew_over_another(begun, tmp_path):
-    with pytest.raises(InputError, match="out holds another job; add --resume"):
+    with pytest.raises(InputError, match="out holds a job; add --resume"):
         open_folder(begun.path, RECORD, False)
     (tmp_path / "notes.txt").write_text("mine")
     for resume in (False, True):

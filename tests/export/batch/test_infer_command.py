@@ -1,9 +1,12 @@
 """`eigenfeatures infer` on other stacks, as a user calls it, with a trained model."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import tifffile
 import zarr
@@ -137,7 +140,7 @@ def test_resume_goes_on_only_with_the_same_job(done, finished_run, tmp_path):
     out = shutil.copytree(done[0], tmp_path / "out")
     samples = done[0].parent / "samples"
     before = content(out)
-    assert_refused(call("infer", finished_run, samples, "--out", out), "holds another job; add --resume")
+    assert_refused(call("infer", finished_run, samples, "--out", out), "holds a job; add --resume")
     for options, reason in (
         (["--every", "2"], "with every = 1, and now it is 2"),
         (["--engine", "torch", "--device", "cpu"], "with engine = ort-cpu, and now it is torch-cpu"),
@@ -167,6 +170,7 @@ REFUSED = {
     "no region": (["--roi", "9,0"], "must be top,left,height,width"),
     "an axis": (["--axis", "5"], "axis 5"),
     "a step": (["--every", "0"], "--every 0 is out of range"),
+    "threads": (["--threads", "2000"], "--threads 2000 is out of range; give 1 to 1024"),
     "a batch": (["--batch-size", "0"], "--batch-size 0 is out of range"),
     "a size": (["--max-memory", "lots"], "--max-memory 'lots' is no size"),
     "too little memory": (["--max-memory", "20MB"], "--max-memory 19 MiB is too little"),
@@ -188,6 +192,29 @@ def test_a_bad_option_is_one_line_and_nothing_is_left(what, finished_run, stacks
     options, reason = REFUSED[what]
     out = ["--out", tmp_path / "out", "--profile"]
     assert_refused(call("infer", finished_run, stacks / "sample1.tif", *out, *options), reason)
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_can_t_be_used(finished_run, stacks, tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    reason = "is a link that leads to itself"
+    job = ("infer", finished_run, stacks / "sample1.tif", "--out")
+    assert_refused(call(*job, tmp_path / "loop"), reason)
+    assert_refused(call("infer", finished_run, tmp_path / "loop", "--out", tmp_path / "out"), reason)
+    named = Path(os.fsdecode(bytes(tmp_path) + b"/lat\xe9.tif"))
+    shutil.copy(stacks / "sample1.tif", named)
+    assert_refused(call("infer", finished_run, named, "--out", tmp_path / "out"), r"lat.*is no UTF-8; rename")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_with_other_classes_than_it_names_is_refused(finished_run, stacks, tmp_path):
+    graph = onnx.load(finished_run / "model.onnx")
+    for entry in graph.metadata_props:
+        if entry.key == "eigenfeatures.classes":
+            entry.value = json.dumps(json.loads(entry.value)[:1])
+    onnx.save(graph, tmp_path / "m.onnx")
+    answer = call("infer", tmp_path / "m.onnx", stacks / "sample1.tif", "--out", tmp_path / "out")
+    assert_refused(answer, "names 1 classes, and gives probabilities of 4; export the model again")
     assert not (tmp_path / "out").exists()
 
 

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -148,6 +149,32 @@ def test_after_an_error_in_any_stage_the_job_goes_on_to_the_same_bytes(
     assert found["slices.csv"] == unbroken["slices.csv"]
     maps = zarr.open_array(tmp_path / "out/eigenfeatures/scan.ome.zarr/0")[0]
     np.testing.assert_array_equal(maps, results_of(random_stack((23, 40, 36)))["eigenfeatures"][:, 0])
+
+
+@pytest.mark.parametrize("gone", ["eigenfeatures", "eigenfeatures/scan.ome.zarr/0/c/0/1"])
+def test_blocks_whose_maps_are_gone_are_done_again(gone, stack, tmp_path, monkeypatch):
+    monkeypatch.setattr("eigenfeatures.export.batch.plan.MOST_BATCHES", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(*failing("write", 12, InputError("full")))
+        with pytest.raises(InputError, match="full"):
+            run_job(stack, tmp_path / "out", batch=2)
+    done = len((tmp_path / "out" / "journal.txt").read_text().splitlines())
+    assert done >= 2
+    shutil.rmtree(tmp_path / "out" / gone)
+    said = []
+    run_job(stack, tmp_path / "out", batch=2, resume=True, say=said.append)
+    again = done if gone == "eigenfeatures" else 1
+    assert any(line.startswith(f"{again} blocks were done, but their maps are gone") for line in said)
+    maps = zarr.open_array(tmp_path / "out/eigenfeatures/scan.ome.zarr/0")[0]
+    np.testing.assert_array_equal(maps, results_of(random_stack((23, 40, 36)))["eigenfeatures"][:, 0])
+
+
+def test_a_finished_job_without_its_volumes_is_none(stack, unbroken, tmp_path):
+    assert unbroken
+    shutil.rmtree(tmp_path / "unbroken" / "eigenfeatures")
+    with pytest.raises(InputError, match="of a finished job is gone"):
+        run_job(stack, tmp_path / "unbroken", batch=2, resume=True)
+    assert not (tmp_path / "unbroken" / "eigenfeatures").exists()
 
 
 def test_filled_slices_are_counted_over_all_that_a_job_did(tmp_path):
