@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 # As the command does: threads that wait actively slow each other down on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A shell starts with Ctrl-C ignored what it runs in the background, and tests of it would fail there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests of this folder share one study, which takes a minute to make.
 _ONE_STUDY = "tests/export/study/"
