@@ -170,7 +170,8 @@ def standardized_gradient(
         Where the elements are not real numbers, or `out` has another dtype.
     ValueError
         Where there are fewer than two axes, no pixels, no such operator, only one of `mean`
-        and `deviation`, a deviation that isn't positive and finite, or `out` doesn't fit.
+        and `deviation`, a deviation that isn't positive and finite, either of them beyond what the precision
+        of the result computes with, or `out` doesn't fit.
 
     Examples
     --------

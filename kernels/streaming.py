@@ -64,8 +64,8 @@ class StreamingSVD:
     work 4,096 pixels in float64; on a GPU 128 MB of them, or 1,024 pixels, and up to four times as much of
     what is made of them. A part that isn't contiguous or of another type than 8-bit and 16-bit
     unsigned integers, float32 and float64 is copied. In the second pass so is each slice that is of
-    integers, or to be centred. Sums over blocks of pixels are compensated (Ogita, Rump, Oishi), so that
-    their error doesn't grow with the stream.
+    integers, or to be centred, then in float64. Sums over blocks of pixels are compensated (Ogita,
+    Rump, Oishi), so that their error doesn't grow with the stream.
 
     References
     ----------

@@ -46,22 +46,22 @@ def overlapped(
     uploads = _uploaded(batches, upload, clock)
     following = next(uploads, None)
     computing = None if following is None else worker.submit(compute, following)
-    following = next(uploads, None)
-    while computing is not None:
-        with clock.unmeasured():
-            computed = computing.result()
-        computing = None if following is None else worker.submit(compute, following)
-        try:
+    try:
+        following = next(uploads, None)
+        while computing is not None:
+            with clock.unmeasured():
+                computed = computing.result()
+            computing = None if following is None else worker.submit(compute, following)
             with clock.span("download"):
                 finish = download(computed)
             following = next(uploads, None)
             with clock.span("download"):
                 found = finish()
             yield found
-        finally:  # who reads the results may stop, and then nothing may be computed any more
-            if computing is not None:
-                with clock.unmeasured():
-                    wait([computing])
+    finally:  # who reads the results may stop, or a copy fail, and then nothing may be computed any more
+        if computing is not None:
+            with clock.unmeasured():
+                wait([computing])
 
 
 def _uploaded(

@@ -179,7 +179,8 @@ class _Job:
         }
 
     def _slices_done(self) -> int:
-        return sum(part.length for part in self._parts() if part.number in self._done())
+        done = self._done()
+        return sum(part.length for part in self._parts() if part.number in done)
 
     def _done(self) -> frozenset[int]:
         """Return the numbers of the blocks that are done, and whose maps nobody has removed since."""

@@ -188,6 +188,15 @@ def test_data_set_normalisation():
     np.testing.assert_allclose(result, (gradient_magnitude(stack) - 100) / 50, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("mean", "deviation"), [(0, 1e-39), (1e39, 1), (0, 1e39)])
+def test_constants_that_float32_can_t_compute_with_are_refused(mean, deviation):
+    stack = images((3, 20, 20), "float32")
+    with pytest.raises(ValueError, match="are beyond what float32 computes with"):
+        standardized_gradient(stack, mean=mean, deviation=deviation)
+    exact = standardized_gradient(stack.astype(np.float64), mean=mean, deviation=deviation)
+    assert np.isfinite(exact).all()
+
+
 def test_out_is_filled_and_returned():
     image = images((20, 21), "uint8")
     out = np.full(image.shape, np.nan, np.float32)
@@ -201,6 +210,8 @@ def test_bad_arguments_are_refused():
     image = images((6, 5), "float32")
     with pytest.raises(ValueError, match="no operator 'canny'; choose from forward"):
         gradient(image, "canny")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"no operator \[\]; choose from forward"):
+        gradient(image, [])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="both mean and deviation"):
         standardized_gradient(image, mean=1.0)
     with pytest.raises(ValueError, match="deviation positive"):

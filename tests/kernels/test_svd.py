@@ -207,6 +207,7 @@ def test_method_follows_the_spectrum():
     assert truncated_svd(with_spectrum(SPECTRA["all_equal"])).method == "lanczos"
     assert truncated_svd(with_spectrum(np.linspace(1, 0.5, CHANNELS))).method == "gram"
     assert truncated_svd(with_spectrum(SPECTRA["spiked"]), max_passes=0).method == "gram"
+    assert truncated_svd(with_spectrum(SPECTRA["spiked"]), max_passes=2**70).method == "lanczos"
     assert truncated_svd(with_spectrum(SPECTRA["steep"]), 8).method == "svd"
     assert truncated_svd(np.ones((9, 2, 2))).method == "svd"
     assert truncated_svd(np.zeros((9, 20, 20))).method == "zero"

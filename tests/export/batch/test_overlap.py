@@ -120,6 +120,26 @@ def test_a_reader_who_stops_leaves_nothing_at_work(worker):
     assert done == [0, 1]
 
 
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_an_upload_that_fails_leaves_nothing_at_work(fails_at, worker):
+    """Buffers of what is still computed would be given back."""
+    done = []
+
+    def upload(batch):
+        if batch == fails_at:
+            raise DeviceMemoryError("no room")
+        return batch
+
+    def compute(batch):
+        time.sleep(0.05)
+        done.append(batch)
+        return batch
+
+    with pytest.raises(DeviceMemoryError):
+        list(overlapped(range(5), upload, compute, lambda batch: lambda: batch, Clock(), worker))
+    assert done == list(range(fails_at))
+
+
 def test_what_is_waited_for_is_measured_where_it_is_done(worker, monkeypatch):
     """A second passes whenever a batch is computed, which begins once the other thread waits for it."""
     now, waiting = [0.0], threading.Event()
