@@ -12,6 +12,7 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import sha256
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.folder import RECORD_FILE, JobFolder, check_vacant, open_folder, writing
+from eigenfeatures.export.batch.interrupts import heed_interrupts
 from eigenfeatures.export.batch.job import Probe, Survey, Work, run_blocks, survey
 from eigenfeatures.export.batch.opening import open_work
 from eigenfeatures.export.batch.options import Options
@@ -71,7 +72,8 @@ def infer_to_folder(
     clock = Clock(keep=options.profile)
     run = _here if options.cluster is None else _on_cluster
     try:
-        return run(model, stacks, out, options, clock, talk)
+        with heed_interrupts(talk) as heeding:
+            return run(model, stacks, out, options, clock, heeding)
     except KeyboardInterrupt as stop:
         raise InterruptedError("interrupted; 'infer' continues with --resume") from stop
     finally:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import tifffile
 from commands import assert_refused, call, random_stack, spawn
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster
 from fake_engine import run_job
 
 from eigenfeatures.eigen.errors import InputError
@@ -136,6 +136,25 @@ def test_ctrl_c_stops_and_the_job_goes_on_anywhere(cluster, stack, alone, tmp_pa
         run_job(stack, tmp_path / "out", resume=True, **{**OPTIONS, "threads": 2})
     run_job(stack, tmp_path / "out", resume=True, **OPTIONS)
     assert content(tmp_path / "out") == alone
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_while_a_future_is_deleted_stops_too(cluster, stack, tmp_path, monkeypatch):
+    """Python drops an exception there; a job of many blocks deletes many."""
+    release, deleted = Future.release, 0
+
+    def interrupted(future):
+        nonlocal deleted
+        if sys._getframe(1).f_code.co_name == "__del__":
+            deleted += 1
+            if deleted == 3:
+                signal.raise_signal(signal.SIGINT)
+        release(future)
+
+    monkeypatch.setattr(Future, "release", interrupted)
+    with pytest.raises(InterruptedError, match="continues with --resume"):
+        run_job(stack, tmp_path / "out", cluster=cluster.scheduler_address, **OPTIONS)
+    assert (tmp_path / "out" / "journal.txt").read_text().count("\n") < 20
 
 
 def test_few_tasks_exist_at_once_and_their_names_can_be_read(cluster, stack, tmp_path, monkeypatch):
