@@ -1,6 +1,7 @@
 """Files that are either whole or absent, and the hash of what was read."""
 
 import hashlib
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -28,15 +29,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        When the folder can't be made or written; `path` is then as it was.
+        When the folder can't be made or written; `path` is then as it was, also after a crash.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
+        settle(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def settle(file: Path) -> None:
+    """Wait until a file is on the disk: a crash of the machine may cut short what is not.
+
+    Raises
+    ------
+    OSError
+        When it can't be written.
+    """
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 ``infer.json`` says what the job is. Each finished block is one file in ``blocks/``, which
 appears whole, and then one line in ``journal.txt``: a block without its line is done again.
+Each is on the disk before the next is begun, so that a crash of the machine loses no more than a kill.
 While a job works, its process holds a lock on ``infer.json``.
 """
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.closing import Closing
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.files import atomic_path, remove_leftovers, sha256, write_text
+from eigenfeatures.eigen.files import atomic_path, remove_leftovers, settle, sha256, write_text
 from eigenfeatures.export.run_folder import check_empty
 
 RECORD_FILE = "infer.json"
@@ -68,8 +69,10 @@ class JobFolder(Closing):
 
     def note(self, number: int, digest: str) -> None:
         """Note in the journal that a block is done, whose file has this SHA-256."""
-        with writing(self.path), self._journal.open("a", encoding="ascii") as journal:
-            journal.write(f"{number} {digest}\n")
+        with writing(self.path):
+            with self._journal.open("a", encoding="ascii") as journal:
+                journal.write(f"{number} {digest}\n")
+            settle(self._journal)
         self._done.add(number)
 
     def load(self, number: int) -> dict[str, NDArray[Any]]:

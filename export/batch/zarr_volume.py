@@ -1,6 +1,8 @@
 """One volume as OME-Zarr 0.5: the chunks of every level are written block by block."""
 
 import math
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
+from eigenfeatures.eigen.files import settle
 from eigenfeatures.export.batch.grid import Grid
 
 # Levels are added until the longer side is at most this.
@@ -47,7 +50,7 @@ class ZarrVolume:
         self._levels = [self._level(number) for number in range(1 + coarser)]
 
     def write(self, first: int, maps: NDArray[np.float32]) -> None:
-        """Write the maps ``(slices, C, h, w)`` of a block that begins at slice `first`, at all levels."""
+        """Put the maps ``(slices, C, h, w)`` of a block from slice `first` on the disk, at all levels."""
         depth = self._chunks[1]
         for start in range(0, len(maps), depth):
             part = np.moveaxis(maps[start : start + depth], 1, 0)
@@ -55,18 +58,31 @@ class ZarrVolume:
             for number, level in enumerate(self._levels):
                 part = halved(part) if number else part
                 level[:, place] = part
+        self._settle(first, len(maps))
 
     def has(self, first: int, count: int) -> bool:
         """Tell whether slices of the finest level are there: chunks without a number but NaN never are."""
-        depth, channels = self._chunks[1], self._shape[0]
-        chunks = range(first // depth, -(-(first + count) // depth))
-        folders = self._path / "0" / "c"
-        return all((folders / str(c) / str(z)).is_dir() for c in {0, channels - 1} for z in chunks)
+        ends = {0, self._shape[0] - 1}
+        return all(folder.is_dir() for folder in self._folders(0, ends, first, count))
 
     def finish(self) -> None:
         """Write the metadata, by which readers know the volume; it is incomplete without them."""
         attributes: Any = {"ome": {"version": "0.5", "multiscales": [self._multiscale(len(self._levels))]}}
         zarr.open_group(self._path, mode="a", attributes=attributes)
+        settle(self._path / "zarr.json")
+
+    def _settle(self, first: int, count: int) -> None:
+        for number in range(len(self._levels)):
+            for folder in self._folders(number, range(self._shape[0]), first, count):
+                for file in folder.rglob("*"):
+                    if file.is_file():
+                        settle(file)
+
+    def _folders(self, level: int, channels: Iterable[int], first: int, count: int) -> Iterator[Path]:
+        """Yield where the chunks of some channels and slices are."""
+        depth = self._chunks[1]
+        for c, z in product(channels, range(first // depth, -(-(first + count) // depth))):
+            yield self._path / str(level) / "c" / str(c) / str(z)
 
     def _level(self, number: int) -> Any:
         """Open an array, or make it."""
@@ -74,7 +90,7 @@ class ZarrVolume:
         if (path / "zarr.json").is_file():
             return zarr.open_array(path, mode="r+")
         height, width = (math.ceil(side / 2**number) for side in self._shape[2:])
-        return zarr.create_array(
+        made = zarr.create_array(
             path,
             shape=(*self._shape[:2], height, width),
             chunks=(
@@ -86,6 +102,8 @@ class ZarrVolume:
             fill_value=np.nan,
             dimension_names=["c", "z", "y", "x"],
         )
+        settle(path / "zarr.json")
+        return made
 
     def _multiscale(self, levels: int) -> dict[str, Any]:
         unit = {"unit": "micrometer"} if self._grid.known else {}

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 import shutil
 import signal
 
@@ -149,6 +150,49 @@ def test_after_an_error_in_any_stage_the_job_goes_on_to_the_same_bytes(
     assert found["slices.csv"] == unbroken["slices.csv"]
     maps = zarr.open_array(tmp_path / "out/eigenfeatures/scan.ome.zarr/0")[0]
     np.testing.assert_array_equal(maps, results_of(random_stack((23, 40, 36)))["eigenfeatures"][:, 0])
+
+
+@pytest.fixture
+def crash(monkeypatch):
+    """What a crash of the machine may leave of a folder: files that are not yet on the disk are empty."""
+    settled, fsync = {}, os.fsync
+
+    def recorded(descriptor):
+        fsync(descriptor)
+        file = os.fstat(descriptor)
+        settled[file.st_ino] = file.st_size, file.st_mtime_ns
+
+    def crash(folder):
+        for file in folder.rglob("*"):
+            found = file.stat()
+            if file.is_file() and settled.get(found.st_ino) != (found.st_size, found.st_mtime_ns):
+                file.write_bytes(b"")
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    return crash
+
+
+@pytest.mark.parametrize("form", ["zarr", "tiff"])
+def test_a_crash_of_the_machine_loses_no_block_that_is_done(form, stack, tmp_path, crash, monkeypatch):
+    monkeypatch.setattr("eigenfeatures.export.batch.plan.MOST_BATCHES", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(*failing("write", 12, InputError("crash")))
+        with pytest.raises(InputError, match="crash"):
+            run_job(stack, tmp_path / "out", batch=2, format=form)
+    crash(tmp_path / "out")
+    said = []
+    run_job(stack, tmp_path / "out", batch=2, format=form, resume=True, say=said.append)
+    assert "3 of 6 blocks are done already" in said
+    run_job(stack, tmp_path / "unbroken", batch=2, format=form)
+    assert content(tmp_path / "out") == content(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("form", ["zarr", "tiff"])
+def test_a_crash_after_the_end_loses_nothing(form, stack, tmp_path, crash):
+    run_job(stack, tmp_path / "out", batch=2, format=form)
+    before = content(tmp_path / "out")
+    crash(tmp_path / "out")
+    assert content(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("gone", ["eigenfeatures", "eigenfeatures/scan.ome.zarr/0/c/0/1"])
