@@ -165,7 +165,9 @@ def parse_bytes(text: str) -> int:
 
 def format_bytes(size: int) -> str:
     """Write a size for people, in powers of 1024."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{max(1, round(size / 2**20))} MiB"
+    if size < 2**20:
+        return f"{size} bytes"
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{round(size / 2**20)} MiB"
 
 
 def working_set(work: Callable[[], object], interval: float = 0.002) -> int:

@@ -87,7 +87,7 @@ def test_what_is_no_size_is_refused(text):
 
 
 def test_sizes_are_written():
-    assert [format_bytes(size) for size in (1, 300 * MIB, 3 * 2**30)] == ["1 MiB", "300 MiB", "3.0 GiB"]
+    assert [format_bytes(size) for size in (3, 300 * MIB, 3 * 2**30)] == ["3 bytes", "300 MiB", "3.0 GiB"]
 
 
 WORKING_SET = """
