@@ -3,11 +3,31 @@
 import math
 import operator
 from collections.abc import Iterable
+from enum import Enum
 from types import MappingProxyType
-from typing import Any, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+
+class ForeignArray(Protocol):
+    """An array of another library than NumPy, such as torch: what has the methods of DLPack."""
+
+    def __dlpack__(self) -> Any: ...
+
+    # As the array API standard has it. NumPy's own arrays give integers, by which type checkers tell them.
+    def __dlpack_device__(self) -> tuple[Enum, int]: ...
+
+
+# What a call takes and gives back, where it isn't NumPy's.
+Foreign = TypeVar("Foreign", bound=ForeignArray)
+
+# The arrays of a result: NumPy's, unless something else is said.
+if TYPE_CHECKING:
+    Array = TypeVar("Array", default=NDArray[Any])
+else:  # before Python 3.13 the variables of types have no defaults
+    Array = TypeVar("Array")
 
 # What the loops are compiled for, and to which of these the other types widen without loss
 # (integers beyond 53 bits are rounded).
@@ -32,6 +52,12 @@ NOISE = MappingProxyType({np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-1
 # Eigenvalues of a Gram matrix of float32, against the largest one, that are told from its rounding: below,
 # a vector that X maps to zero could pass for a small singular vector.
 RESOLVED = 1e-5
+
+# The names of what the loops take, as all libraries have them.
+ELEMENTS = frozenset(np.dtype(code).name for code in _LOOP_DTYPES)
+
+# Letters of a wrong value in a message.
+_SHOWN = 60
 
 # Candidates to try before strided views count as overlapping: milliseconds at most.
 _OVERLAP_WORK = 10_000
@@ -64,21 +90,34 @@ def loop_input(array: ArrayLike, name: str, trailing: int, xp: Any = np) -> NDAr
     ValueError
         Where there are too few axes, or an item has no pixels.
     """
-    if np.ma.isMaskedArray(array):
-        raise TypeError(f"{name} is a masked array; fill what it masks first, by its method filled")
     try:
-        given = xp.asarray(array)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise TypeError(f"{name} can't be read as an array: {error}") from error
+        given = xp.asanyarray(array)  # of any class, so that masks of what an object computes are seen
+    except (MemoryError, OSError):  # nothing that another argument would mend
+        raise
+    except Exception as error:  # an object's own method may raise anything
+        raise TypeError(f"{name} can't be read as an array: {one_line(error)}") from error
     dtype = _LOOP_DTYPES.get(f"{given.dtype.kind}{given.dtype.itemsize}")
     if dtype is None:
         raise TypeError(f"{name} holds {given.dtype}; give integers or floats of 8 to 64 bits")
+    if _has_masked(array) or _has_masked(given):
+        raise TypeError(f"{name} has masked elements; fill them first, by the method filled")
     if given.ndim < trailing:
         raise ValueError(f"{name} has {given.ndim} axes and needs at least {trailing}")
     if 0 in given.shape[given.ndim - trailing :]:
         raise ValueError(f"{name} of shape {given.shape} has no pixels")
     contiguous: NDArray[Any] = xp.ascontiguousarray(given, dtype=dtype)
     return read_only(contiguous) if isinstance(contiguous, np.ndarray) else contiguous.view()
+
+
+def _has_masked(value: object) -> bool:
+    """Tell whether an array has masked elements, or one that lies in lists, of which no mask remains."""
+    if isinstance(value, np.ma.MaskedArray):
+        return bool(np.ma.is_masked(value))
+    if not isinstance(value, list | tuple):
+        return False
+    # The types first, in which a long list of numbers has but one.
+    nested = any(issubclass(kind, list | tuple | np.ma.MaskedArray) for kind in set(map(type, value)))
+    return nested and any(map(_has_masked, value))
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -160,4 +199,47 @@ def whole_number(value: object, name: str, allowed: str) -> int:
     try:
         return operator.index(cast(SupportsIndex, value))
     except TypeError:
-        raise TypeError(f"{name} {value!r} is not a whole number; give {allowed}") from None
+        raise TypeError(f"{name} {shown(value)} is not a whole number; give {allowed}") from None
+
+
+def real_number(value: object, name: str) -> float:
+    """Return a value as a float, where it is a real number.
+
+    Raises
+    ------
+    TypeError
+        Where it isn't; "0.5" is none either.
+    ValueError
+        Where it is beyond float64.
+    """
+    try:
+        return math.ldexp(cast(float, value), 0)  # `float` would read text, too
+    except OverflowError:
+        raise ValueError(f"{name} is beyond float64; give a number nearer to 0") from None
+    except Exception:  # a number of another library may raise anything
+        raise TypeError(f"{name} must be a real number, and is {shown(value)}") from None
+
+
+def flag(value: object, name: str) -> bool:
+    """Return a value as a bool, where it is one.
+
+    Raises
+    ------
+    TypeError
+        Where it isn't: any text counts as true.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, and is {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: in one line, and no more than its beginning."""
+    said = " ".join(repr(value).split())
+    return said if len(said) <= _SHOWN else f"{said[: _SHOWN - 1]}…"
+
+
+def one_line(error: Exception) -> str:
+    """Return what an exception says in one line; its type, too, where it says nothing or but a key."""
+    said = " ".join(str(error).split())
+    return said if said and not isinstance(error, KeyError) else f"{type(error).__name__} {said}".rstrip()

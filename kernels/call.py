@@ -20,7 +20,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from eigenfeatures.kernels.arrays import loop_input, writeable
+from eigenfeatures.kernels.arrays import ELEMENTS, loop_input, one_line, shown, writeable
 
 Backend: TypeAlias = Literal["auto", "cpu", "cuda"]
 
@@ -64,8 +64,8 @@ class Call:
     """
 
     def __init__(self, backend: Backend, stream: object = None, **arrays: object) -> None:
-        if backend not in _BACKENDS:
-            raise ValueError(f"no backend {backend!r}; choose from {', '.join(_BACKENDS)}")
+        if not isinstance(backend, str) or backend not in _BACKENDS:
+            raise ValueError(f"no backend {shown(backend)}; choose from {', '.join(_BACKENDS)}")
         missing = next((name for name in arrays if name not in _OPTIONAL and arrays[name] is None), None)
         if missing is not None:
             raise TypeError(f"{missing} is None; give an array")
@@ -138,7 +138,7 @@ class Call:
 
     def _common_gpu(self) -> int | None:
         places = {
-            name: _gpu_of(value)
+            name: _gpu_of(value, name)
             for name, value in self._given.items()
             if isinstance(value, np.ndarray) or _is_foreign(value)
         }
@@ -173,10 +173,25 @@ class Call:
                 raise TypeError("out is a negated view of torch; give a tensor of its own")
             value = value.resolve_neg()
         try:
-            self._converted[name] = (np if self._gpu is None else self.xp).from_dlpack(value)
-            return self._converted[name]
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            raise TypeError(f"{name}, of {_library(value)}, can't be read by DLPack: {error}") from error
+            array = (np if self._gpu is None else self.xp).from_dlpack(value)
+        except (MemoryError, OSError):  # nothing that another argument would mend
+            raise
+        except Exception as error:  # each library raises errors of its own types
+            dtype = getattr(value, "dtype", None)
+            if dtype is not None and _dtype_name(dtype) not in ELEMENTS:
+                raise TypeError(
+                    f"{name} holds {dtype}; convert it to integers or floats of NumPy, in torch by .float()"
+                ) from error
+            raise TypeError(
+                f"{name}, of {_library(value)}, can't be read by DLPack: {one_line(error)}"
+            ) from error
+        if _is_nowhere(array):
+            raise TypeError(
+                f"{name}, a {type(value).__name__} of {_library(value)}, holds no numbers; "
+                "give an array that does"
+            )
+        self._converted[name] = array
+        return array
 
     def _home(self, array: Any) -> Any:
         """Bring an array back to the host where the caller's arrays are there."""
@@ -200,16 +215,37 @@ def _library(array: object) -> str:
     return (owners[-1] if owners else type(array)).__module__.partition(".")[0]
 
 
-def _gpu_of(array: Any) -> int | None:
+def _gpu_of(array: Any, name: str) -> int | None:
     """Return the number of the GPU that holds an array, or None for the host."""
     if isinstance(array, np.ndarray):
         return None
-    kind, index = array.__dlpack_device__()
+    try:
+        kind, index = map(int, array.__dlpack_device__())
+    except Exception as error:  # each library raises errors of its own types
+        raise TypeError(
+            f"{name}, of {_library(array)}, doesn't tell where its numbers lie ({one_line(error)}); "
+            "give an array that holds some, and a whole batch in place of vmap"
+        ) from error
     if kind in _HOST:
         return None
     if kind not in _CUDA:
-        raise TypeError(f"the array of {_library(array)} is neither on the host nor on a CUDA GPU")
-    return int(index)
+        raise TypeError(f"{name}, of {_library(array)}, is neither on the host nor on a CUDA GPU")
+    return index
+
+
+def _dtype_name(dtype: Any) -> str:
+    """Return a type of any library by NumPy's name: "float32" for ``torch.float32``."""
+    return str(getattr(dtype, "name", dtype)).rpartition(".")[2]
+
+
+def _is_nowhere(array: Any) -> bool:
+    """Tell whether an array came by DLPack without an address, as torch's fake and functional tensors do.
+
+    NumPy then gives it memory of its own, which holds anything.
+    """
+    return array.size > 0 and bool(
+        array.flags.owndata if isinstance(array, np.ndarray) else not array.data.ptr
+    )
 
 
 def _mapped(value: Any, convert: Callable[[Any], Any]) -> Any:

@@ -1,17 +1,18 @@
 """The channel with the strongest activation, α (paper, eq. 13)."""
 
 from dataclasses import dataclass
+from typing import Any, Generic, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from eigenfeatures.kernels.arrays import stacked
+from eigenfeatures.kernels.arrays import Array, Foreign, ForeignArray, stacked
 from eigenfeatures.kernels.call import Backend, Call
 
 
-@dataclass(frozen=True)
-class StrongestChannel:
-    """The channel α of each slice and its activations; arrays of the leading shape ``(...)``.
+@dataclass(frozen=True, eq=False)
+class StrongestChannel(Generic[Array]):
+    """The channel α of each slice and its activations: arrays of the responses' library, ``(...)`` each.
 
     Attributes
     ----------
@@ -25,15 +26,23 @@ class StrongestChannel:
         Mean of those above zero, or 0 where there are none.
     """
 
-    index: NDArray[np.int64]
-    maximum: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    positive_mean: NDArray[np.float64]
+    index: Array
+    maximum: Array
+    mean: Array
+    positive_mean: Array
 
 
+@overload
 def strongest_channel(
-    responses: ArrayLike, *, backend: Backend = "auto", stream: object = None
-) -> StrongestChannel:
+    responses: Foreign, *, backend: Backend = ..., stream: object = ...
+) -> StrongestChannel[Foreign]: ...
+@overload
+def strongest_channel(
+    responses: ArrayLike, *, backend: Backend = ..., stream: object = ...
+) -> StrongestChannel: ...
+def strongest_channel(
+    responses: ArrayLike | ForeignArray, *, backend: Backend = "auto", stream: object = None
+) -> StrongestChannel[Any]:
     """Find the channel that holds the largest activation of each slice (paper, eq. 13).
 
     Reads the responses once, and the strongest channel again: O(N·C·h·w).
@@ -73,5 +82,4 @@ def strongest_channel(
         index = call.xp.empty(len(maps), np.int64)
         values = call.xp.empty((3, len(maps)))
         call.loops("channels").strongest(maps, index, *values)
-        maximum, mean, positive_mean = values.reshape(3, *leading)
-        return call.result(StrongestChannel(index.reshape(leading), maximum, mean, positive_mean))
+        return call.result(StrongestChannel(*(array.reshape(leading) for array in (index, *values))))

@@ -1,16 +1,28 @@
 """Contrast of pictures; no measurement uses it."""
 
-from typing import Any
+from typing import Any, overload
 
 from numpy.typing import ArrayLike, NDArray
 
-from eigenfeatures.kernels.arrays import stacked, working_dtype
+from eigenfeatures.kernels.arrays import Foreign, ForeignArray, real_number, stacked, working_dtype
 from eigenfeatures.kernels.call import Backend, Call
 
 
+@overload
 def stretch_contrast(
-    images: ArrayLike, saturate: float = 0.01, *, backend: Backend = "auto", stream: object = None
-) -> NDArray[Any]:
+    images: Foreign, saturate: float = ..., *, backend: Backend = ..., stream: object = ...
+) -> Foreign: ...
+@overload
+def stretch_contrast(
+    images: ArrayLike, saturate: float = ..., *, backend: Backend = ..., stream: object = ...
+) -> NDArray[Any]: ...
+def stretch_contrast(
+    images: ArrayLike | ForeignArray,
+    saturate: float = 0.01,
+    *,
+    backend: Backend = "auto",
+    stream: object = None,
+) -> NDArray[Any] | ForeignArray:
     """Stretch the grey values of each image to [0, 1], for looking at (paper, section 3.2).
 
     The lowest and highest `saturate` of the pixels are clipped, at the percentiles of
@@ -36,7 +48,7 @@ def stretch_contrast(
     Raises
     ------
     TypeError
-        Where the elements are not real numbers.
+        Where the elements or `saturate` are not real numbers.
     ValueError
         Where there are fewer than two axes, no pixels, or `saturate` is out of range.
 
@@ -46,10 +58,11 @@ def stretch_contrast(
     >>> stretch_contrast(np.array([[10, 20], [30, 40]], np.uint8), 0.0).round(2).tolist()
     [[0.0, 0.33000001311302185], [0.6700000166893005, 1.0]]
     """
+    saturate = real_number(saturate, "saturate")
     if not 0 <= saturate < 0.5:
         raise ValueError(f"saturate is {saturate} and must be at least 0 and below 0.5")
     with Call(backend, stream, images=images) as call:
         given = call.input("images", trailing=2)
-        out = call.xp.empty(given.shape, working_dtype(given))
+        out: NDArray[Any] = call.xp.empty(given.shape, working_dtype(given))
         call.loops("contrast").stretch(stacked(given, 2), saturate, stacked(out, 2))
         return call.result(out)

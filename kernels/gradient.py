@@ -1,19 +1,31 @@
 """The gradient of slices and its size, raw or standardised (paper, eq. 1 to 3)."""
 
 import math
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eigenfeatures.kernels.arrays import stacked, working_dtype
+from eigenfeatures.kernels.arrays import Foreign, ForeignArray, real_number, stacked, working_dtype
 from eigenfeatures.kernels.call import Backend, Call
 from eigenfeatures.kernels.operators import Operator, mask_of
 
 
+@overload
 def gradient(
-    images: ArrayLike, operator: Operator = "sobel", *, backend: Backend = "auto", stream: object = None
-) -> tuple[NDArray[Any], NDArray[Any]]:
+    images: Foreign, operator: Operator = ..., *, backend: Backend = ..., stream: object = ...
+) -> tuple[Foreign, Foreign]: ...
+@overload
+def gradient(
+    images: ArrayLike, operator: Operator = ..., *, backend: Backend = ..., stream: object = ...
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def gradient(
+    images: ArrayLike | ForeignArray,
+    operator: Operator = "sobel",
+    *,
+    backend: Backend = "auto",
+    stream: object = None,
+) -> tuple[NDArray[Any] | ForeignArray, NDArray[Any] | ForeignArray]:
     """Approximate the gradient of each slice.
 
     With d the difference ``Y[j + 1] - Y[j - 1]``: ``central`` is d/2, and ``prewitt``,
@@ -65,14 +77,32 @@ def gradient(
         return call.result((gy, gx))
 
 
+@overload
+def gradient_magnitude(
+    images: Foreign,
+    operator: Operator = ...,
+    *,
+    out: Foreign | None = ...,
+    backend: Backend = ...,
+    stream: object = ...,
+) -> Foreign: ...
+@overload
 def gradient_magnitude(
     images: ArrayLike,
+    operator: Operator = ...,
+    *,
+    out: NDArray[Any] | None = ...,
+    backend: Backend = ...,
+    stream: object = ...,
+) -> NDArray[Any]: ...
+def gradient_magnitude(
+    images: ArrayLike | ForeignArray,
     operator: Operator = "sobel",
     *,
-    out: NDArray[Any] | None = None,
+    out: NDArray[Any] | ForeignArray | None = None,
     backend: Backend = "auto",
     stream: object = None,
-) -> NDArray[Any]:
+) -> NDArray[Any] | ForeignArray:
     """Compute |∇Y| = √(Yx² + Yy²) of each slice (paper, eq. 2).
 
     Against scikit-image on float input (it rescales integers, so cast first), ours is
@@ -126,16 +156,38 @@ def gradient_magnitude(
         return call.result(_magnitude(call, given, operator, 0.0, 1.0))
 
 
+@overload
+def standardized_gradient(
+    images: Foreign,
+    operator: Operator = ...,
+    *,
+    mean: float | None = ...,
+    deviation: float | None = ...,
+    out: Foreign | None = ...,
+    backend: Backend = ...,
+    stream: object = ...,
+) -> Foreign: ...
+@overload
 def standardized_gradient(
     images: ArrayLike,
+    operator: Operator = ...,
+    *,
+    mean: float | None = ...,
+    deviation: float | None = ...,
+    out: NDArray[Any] | None = ...,
+    backend: Backend = ...,
+    stream: object = ...,
+) -> NDArray[Any]: ...
+def standardized_gradient(
+    images: ArrayLike | ForeignArray,
     operator: Operator = "sobel",
     *,
     mean: float | None = None,
     deviation: float | None = None,
-    out: NDArray[Any] | None = None,
+    out: NDArray[Any] | ForeignArray | None = None,
     backend: Backend = "auto",
     stream: object = None,
-) -> NDArray[Any]:
+) -> NDArray[Any] | ForeignArray:
     """Compute |∇Y| of each slice, zero-centred and divided by its standard deviation.
 
     A slice up to 1 MB of results is divided while it is in a core's cache; a larger one is read and
@@ -167,7 +219,7 @@ def standardized_gradient(
     Raises
     ------
     TypeError
-        Where the elements are not real numbers, or `out` has another dtype.
+        Where the elements, `mean` or `deviation` are not real numbers, or `out` has another dtype.
     ValueError
         Where there are fewer than two axes, no pixels, no such operator, only one of `mean`
         and `deviation`, a deviation that isn't positive and finite, either of them beyond what the precision
@@ -191,13 +243,14 @@ def standardized_gradient(
             filled = call.output(given.shape, working_dtype(given))
             call.loops("statistics").standardized(stacked(given, 2), mask_of(operator), stacked(filled, 2))
             return call.result(filled)
+        mean, deviation = real_number(mean, "mean"), real_number(deviation, "deviation")
         if not (math.isfinite(mean) and math.isfinite(deviation) and deviation > 0):
             raise ValueError(f"mean {mean} and deviation {deviation} must be finite, deviation positive")
         working = working_dtype(given)
         least = float(np.finfo(working).tiny)
         if abs(mean) > 1 / least or not least <= deviation <= 1 / least:
             raise ValueError(f"mean {mean} and deviation {deviation} are beyond what {working} computes with")
-        return call.result(_magnitude(call, given, operator, float(mean), 1.0 / deviation))
+        return call.result(_magnitude(call, given, operator, mean, 1.0 / deviation))
 
 
 def _magnitude(

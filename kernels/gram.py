@@ -1,13 +1,21 @@
 """The Gram matrix of response maps (paper, eq. 16)."""
 
+from typing import overload
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eigenfeatures.kernels.arrays import stacked, working_dtype
+from eigenfeatures.kernels.arrays import Foreign, ForeignArray, stacked, working_dtype
 from eigenfeatures.kernels.call import Backend, Call
 
 
-def gram(responses: ArrayLike, *, backend: Backend = "auto", stream: object = None) -> NDArray[np.float64]:
+@overload
+def gram(responses: Foreign, *, backend: Backend = ..., stream: object = ...) -> Foreign: ...
+@overload
+def gram(responses: ArrayLike, *, backend: Backend = ..., stream: object = ...) -> NDArray[np.float64]: ...
+def gram(
+    responses: ArrayLike | ForeignArray, *, backend: Backend = "auto", stream: object = None
+) -> NDArray[np.float64] | ForeignArray:
     """Multiply the response maps of each slice with each other: XᵀX (paper, eq. 16).
 
     X is n × C with the maps as columns, so entry (i, j) is the inner product of maps i and j. The
@@ -62,5 +70,5 @@ def gram(responses: ArrayLike, *, backend: Backend = "auto", stream: object = No
         given = call.input("responses", trailing=3)
         leading, channels = given.shape[:-3], given.shape[-3]
         maps = stacked(given, 3).reshape(-1, channels, given.shape[-2] * given.shape[-1])
-        matrices = call.loops("gram").correlations(maps, working_dtype(given))
+        matrices: NDArray[np.float64] = call.loops("gram").correlations(maps, working_dtype(given))
         return call.result(matrices.reshape((*leading, channels, channels)))

@@ -18,7 +18,7 @@ _NOISE = 5e-6
 _PLAIN = MappingProxyType({np.dtype(np.float32): 30, np.dtype(np.float64): 200})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StreamedSVD:
     """The largest singular triplets of all responses of a stream, but for the left vectors.
 

@@ -1,17 +1,16 @@
 """Statistics of slices and of the size of their gradient (paper, Fig. 3)."""
 
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, overload
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from eigenfeatures.kernels.arrays import stacked
+from eigenfeatures.kernels.arrays import Array, Foreign, ForeignArray, stacked
 from eigenfeatures.kernels.call import Backend, Call
 from eigenfeatures.kernels.operators import Operator, mask_of
 
 
-class SliceStatistics(NamedTuple):
-    """Statistics of each slice, float64 of the batch's leading shape.
+class SliceStatistics(NamedTuple, Generic[Array]):
+    """Statistics of each slice: arrays of the images' library, float64 of the batch's leading shape.
 
     Slices of one size pool exactly: over a set of them, the mean of |∇Y| is the
     mean of `mean_gradient`, and its variance is the mean of
@@ -29,16 +28,28 @@ class SliceStatistics(NamedTuple):
         Standard deviation (ddof 0) of |∇Y|.
     """
 
-    mean: NDArray[np.float64]
-    deviation: NDArray[np.float64]
-    mean_gradient: NDArray[np.float64]
-    total_variation: NDArray[np.float64]
-    deviation_gradient: NDArray[np.float64]
+    mean: Array
+    deviation: Array
+    mean_gradient: Array
+    total_variation: Array
+    deviation_gradient: Array
 
 
+@overload
 def slice_statistics(
-    images: ArrayLike, operator: Operator = "sobel", *, backend: Backend = "auto", stream: object = None
-) -> SliceStatistics:
+    images: Foreign, operator: Operator = ..., *, backend: Backend = ..., stream: object = ...
+) -> SliceStatistics[Foreign]: ...
+@overload
+def slice_statistics(
+    images: ArrayLike, operator: Operator = ..., *, backend: Backend = ..., stream: object = ...
+) -> SliceStatistics: ...
+def slice_statistics(
+    images: ArrayLike | ForeignArray,
+    operator: Operator = "sobel",
+    *,
+    backend: Backend = "auto",
+    stream: object = None,
+) -> SliceStatistics[Any]:
     """Measure each slice and its |∇Y| in one pass that writes no image.
 
     Reads each pixel once: time and memory traffic are O(N·H·W), memory O(N). Sums are in the precision of
@@ -84,13 +95,13 @@ def slice_statistics(
         out = call.xp.empty((len(slices), 2, 3))
         call.loops("statistics").moments(slices, mask_of(operator), out)
         count, mean, squares = call.xp.moveaxis(out, -1, 0).reshape((3, *given.shape[:-2], 2))
-        deviation = call.xp.sqrt(squares / count)
+        deviation, totals = call.xp.sqrt(squares / count), mean * count
         return call.result(
             SliceStatistics(
                 mean=mean[..., 0],
                 deviation=deviation[..., 0],
                 mean_gradient=mean[..., 1],
-                total_variation=mean[..., 1] * count[..., 1],
+                total_variation=totals[..., 1],
                 deviation_gradient=deviation[..., 1],
             )
         )

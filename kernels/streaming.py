@@ -1,13 +1,14 @@
 """Truncated SVD of responses that are never held whole: two passes over parts of them."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eigenfeatures.kernels import host_parts
-from eigenfeatures.kernels.arrays import whole_number, working_dtype
+from eigenfeatures.kernels.arrays import Foreign, ForeignArray, flag, whole_number, working_dtype
 from eigenfeatures.kernels.call import Call
 from eigenfeatures.kernels.moments import Moments, joined
 from eigenfeatures.kernels.second_pass import SecondPass, StreamedSVD, begun
@@ -53,7 +54,7 @@ class StreamingSVD:
     Raises
     ------
     TypeError
-        Where the rank is no whole number.
+        Where the rank is no whole number, or `center` is neither True nor False.
     ValueError
         Where it is less than 1.
 
@@ -94,15 +95,15 @@ class StreamingSVD:
     (True, True)
     """
 
-    def __init__(self, rank: int = 1, *, center: bool = False) -> None:
+    def __init__(self, rank: SupportsIndex = 1, *, center: bool = False) -> None:
         self._rank = whole_number(rank, "rank", "1 to C")
         if self._rank < 1:
             raise ValueError(f"rank {rank} is out of range; give 1 or more")
-        self._center = center
+        self._center = flag(center, "center")
         self._moments: Moments | None = None
         self._second: SecondPass | None = None
 
-    def add(self, responses: ArrayLike) -> None:
+    def add(self, responses: ArrayLike | ForeignArray) -> None:
         """Take a part into the first pass.
 
         Parameters
@@ -146,11 +147,13 @@ class StreamingSVD:
         TypeError
             Where `other` is none.
         ValueError
-            Where the two differ in rank, centring or channels, where only one has finished its
-            first pass, and where both have, but not as copies of one.
+            Where `other` is this very object; where the two differ in rank, centring or channels, where only
+            one has finished its first pass, and where both have, but not as copies of one.
         """
         if not isinstance(other, StreamingSVD):
             raise TypeError(f"other is of {type(other).__name__}; give a StreamingSVD")
+        if other is self:
+            raise ValueError("other is the stream itself, whose parts would count twice")
         if (self._rank, self._center) != (other._rank, other._center):
             raise ValueError("the two streams differ in rank or centring")
         if (self._second is None) != (other._second is None):
@@ -172,9 +175,14 @@ class StreamingSVD:
         ValueError
             Where nothing was added.
         """
-        return self._finished().svd
+        svd = self._finished().svd
+        return replace(svd, s=svd.s.copy(), v=svd.v.copy())
 
-    def left(self, responses: ArrayLike) -> NDArray[Any]:
+    @overload
+    def left(self, responses: Foreign) -> Foreign: ...
+    @overload
+    def left(self, responses: ArrayLike) -> NDArray[Any]: ...
+    def left(self, responses: ArrayLike | ForeignArray) -> NDArray[Any] | ForeignArray:
         """Return a part's piece of the left singular vectors, and take it into the second pass.
 
         Finishes the first pass. Parts may be cut otherwise than in the first.

@@ -1,6 +1,7 @@
-"""Compile all kernels ahead: tiny inputs go through every public function, once for each build."""
+"""Compile all kernels ahead: inputs just large enough for several threads go through every function."""
 
 import importlib
+import math
 import pkgutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from eigenfeatures.kernels import cpu
 from eigenfeatures.kernels.call import Backend
 from eigenfeatures.kernels.channels import strongest_channel
-from eigenfeatures.kernels.cpu.compile import Kernel
+from eigenfeatures.kernels.cpu.compile import SMALL, Kernel
 from eigenfeatures.kernels.cpu.separate import Separate
 from eigenfeatures.kernels.cpu.statistics import SLICE
 from eigenfeatures.kernels.gradient import gradient, gradient_magnitude, standardized_gradient
@@ -28,6 +29,11 @@ from eigenfeatures.kernels.svd import truncated_svd
 DTYPES = ("uint8", "uint16", "float32", "float64")
 
 
+# Sides of an image, and of nine response maps, that are large enough for several threads.
+_SIDE, _CHANNELS = math.isqrt(SMALL) + 1, 9
+_MAP_SIDE = math.isqrt(SMALL // _CHANNELS) + 1
+
+
 class Compiled(NamedTuple):
     """How a function's kernels came to be."""
 
@@ -38,7 +44,7 @@ class Compiled(NamedTuple):
 
 
 def warm(dtypes: Iterable[str] = DTYPES, backend: Backend = "cpu") -> Iterator[Compiled]:
-    """Call each public function on tiny inputs of each type, and yield what that compiled.
+    """Call each public function on small inputs of each type, and yield what that compiled.
 
     On the CPU with one of Numba's threads, which runs the serial builds, and with all of them. What
     one function has compiled is there for those that follow.
@@ -56,10 +62,19 @@ def warm(dtypes: Iterable[str] = DTYPES, backend: Backend = "cpu") -> Iterator[C
 
     Raises
     ------
+    TypeError
+        Where `dtypes` is one name and no sequence of them.
+    ValueError
+        Where a type is none of `DTYPES`.
     OSError
         Where a GPU is asked for and its packages or the device are missing.
     """
+    if isinstance(dtypes, str):
+        raise TypeError(f"dtypes is {dtypes!r}; give a sequence, such as {DTYPES[:1]}")
     dtypes = tuple(dtypes)
+    unknown = [dtype for dtype in dtypes if dtype not in DTYPES]
+    if unknown:
+        raise ValueError(f"no type {unknown[0]!r} in dtypes; choose from {', '.join(DTYPES)}")
     threads = numba.get_num_threads()
     try:
         for name, function in _FUNCTIONS.items():
@@ -118,43 +133,48 @@ def _values(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
 
 
+def _responses(dtype: np.dtype[Any]) -> NDArray[Any]:
+    return _values((1, _CHANNELS, _MAP_SIDE, _MAP_SIDE), dtype)
+
+
 def _gradient(dtype: np.dtype[Any], backend: Backend) -> None:
-    gradient(_values((1, 3, 3), dtype), backend=backend)
+    gradient(_values((1, _SIDE, _SIDE), dtype), backend=backend)
 
 
 def _gradient_magnitude(dtype: np.dtype[Any], backend: Backend) -> None:
-    gradient_magnitude(_values((1, 3, 3), dtype), backend=backend)
+    gradient_magnitude(_values((1, _SIDE, _SIDE), dtype), backend=backend)
 
 
 def _standardized_gradient(dtype: np.dtype[Any], backend: Backend) -> None:
     # Beside a small slice the smallest that has kernels of its own.
     large = SLICE // np.dtype(np.float32).itemsize + 1
-    for height, width in ((3, 3), (1, large)):
+    for height, width in ((_SIDE, _SIDE), (1, large)):
         standardized_gradient(_values((1, height, width), dtype), backend=backend)
 
 
 def _slice_statistics(dtype: np.dtype[Any], backend: Backend) -> None:
-    slice_statistics(_values((1, 3, 3), dtype), backend=backend)
+    slice_statistics(_values((1, _SIDE, _SIDE), dtype), backend=backend)
 
 
 def _strongest_channel(dtype: np.dtype[Any], backend: Backend) -> None:
-    strongest_channel(_values((1, 2, 3, 3), dtype), backend=backend)
+    strongest_channel(_responses(dtype), backend=backend)
 
 
 def _gram(dtype: np.dtype[Any], backend: Backend) -> None:
-    responses = _values((1, 6, 5, 5), dtype)
+    responses = _responses(dtype)
     gram(responses, backend=backend)
+    gram(_values((SMALL, 1, 2, 1), dtype), backend=backend)  # slices of few pixels
     if dtype == np.float32:
         gram(responses * np.float32(1e30), backend=backend)  # in float64
 
 
 def _truncated_svd(dtype: np.dtype[Any], backend: Backend) -> None:
-    responses = _values((1, 6, 8, 8), dtype)
+    responses = _responses(dtype)
     # Copies that the search makes, to centre or to scale, are other arrays to the compiler.
     scales = (1, 1e30) if dtype.kind == "f" else (1,)
     for scale in scales:
         for center in (False, True):
-            for max_passes, rank in ((20, 1), (0, 1), (0, 6)):
+            for max_passes, rank in ((20, 1), (0, 1), (0, _CHANNELS)):
                 truncated_svd(
                     responses * dtype.type(scale), rank, center=center, max_passes=max_passes, backend=backend
                 )
@@ -162,7 +182,7 @@ def _truncated_svd(dtype: np.dtype[Any], backend: Backend) -> None:
 
 def _streamed(dtype: np.dtype[Any], backend: Backend) -> None:  # noqa: ARG001
     for center in (False, True):
-        responses = _values((6, 8, 8), dtype)
+        responses = _responses(dtype)[0]
         stream = StreamingSVD(2, center=center)
         stream.add(responses)
         stream.left(responses)

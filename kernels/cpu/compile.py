@@ -4,6 +4,7 @@ Numba's threads have two traps. After a fork, OpenMP ends the child that enters
 a parallel region; and the workqueue layer ends the process where two threads
 enter one at a time. So a forked child runs the serial build, as does
 ``numba.set_num_threads(1)``, and under workqueue a lock lets one call in.
+Small arrays have the serial build, too.
 
 Compiled code is cached beside the source. Numba's cache notices a change of the
 file of a kernel, not of a helper that the kernel imports from another file.
@@ -20,6 +21,7 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +41,10 @@ def _owner_of_threads() -> int:
     is_worker = processes is not None and processes.parent_process() is not None
     return os.getppid() if started and is_worker else os.getpid()
 
+
+# Values of the largest array up to which a loop runs on the calling thread: to wake others takes as long as
+# such a loop, and some hundred times as long where other processes keep the cores busy.
+SMALL = 1 << 16
 
 _IMPORTED_BY = _owner_of_threads()
 _ONE_PARALLEL_CALL = threading.Lock()
@@ -118,12 +124,16 @@ class Kernel:
         self.__wrapped__ = loop
 
     def __call__(self, *arguments: object) -> None:
-        """Run the build that is safe where this call comes from."""
-        if thread_count() == 1:
+        """Run the build that is safe where this call comes from, and the serial one on small arrays."""
+        if thread_count() == 1 or not any(map(_is_large, arguments)):
             self._serial(*arguments)
             return
         with _ONE_PARALLEL_CALL if _may_be_workqueue() else nullcontext():
             self._parallel(*arguments)
+
+
+def _is_large(argument: object) -> bool:
+    return isinstance(argument, np.ndarray) and argument.size > SMALL
 
 
 def _renamed(loop: Callable[..., None], build: str) -> Callable[..., None]:

@@ -270,20 +270,23 @@ def _standardized_small(images: Any, mask: Any, one_sided: bool, inner: Any, blo
 
 
 @Kernel
-def _standardized_large(images: Any, mask: Any, one_sided: bool, inner: Any, blocks: Any, out: Any) -> None:
+def _standardized_large(
+    images: Any, mask: Any, one_sided: bool, inner: Any, blocks: Any, slices: Any, out: Any
+) -> None:
     height, per_slice, zero = images.shape[1], blocks.shape[1], out.dtype.type(0)
     for task in prange(len(images) * per_slice):
         s, block = task // per_slice, task % per_slice
         first, stop = block * BLOCK_ROWS, min(block * BLOCK_ROWS + BLOCK_ROWS, height)
         rows = out[s, first:stop]
         gradient_moments(images[s], first, stop, mask, one_sided, inner, zero, rows, blocks[s, block])
+    for s in prange(len(images)):
+        slices[s] = 0.0
+        for block in range(per_slice):
+            join(slices[s], blocks[s, block])
     for task in prange(len(images) * per_slice):
         s, block = task // per_slice, task % per_slice
         first, stop = block * BLOCK_ROWS, min(block * BLOCK_ROWS + BLOCK_ROWS, height)
-        of_slice = np.zeros(3)
-        for other in range(per_slice):
-            join(of_slice, blocks[s, other])
-        mean, factor = scale_of(of_slice, zero)
+        mean, factor = scale_of(slices[s], zero)
         rescale(out[s, first:stop], mean, factor)
 
 
@@ -321,6 +324,9 @@ def standardized(images: NDArray[Any], mask: Mask, out: NDArray[Any]) -> None:
     is divided while it is there. Both ways give the same bits.
     """
     blocks = np.empty((len(images), block_count(images.shape[1]), 3))
-    small = out[:1].nbytes <= SLICE
-    fill = _standardized_small if small else _standardized_large
-    fill(images, weights_for(images, mask, out.dtype), mask.one_sided, inner_of(images), blocks, out)
+    weights, inner = weights_for(images, mask, out.dtype), inner_of(images)
+    if out[:1].nbytes <= SLICE:
+        _standardized_small(images, weights, mask.one_sided, inner, blocks, out)
+    else:
+        slices = np.empty((len(images), 3))
+        _standardized_large(images, weights, mask.one_sided, inner, blocks, slices, out)

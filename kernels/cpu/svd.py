@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.kernels.arrays import read_only, working_dtype
+from eigenfeatures.kernels.cpu import compile
 from eigenfeatures.kernels.cpu.centre import centred
 from eigenfeatures.kernels.cpu.compile import thread_count
 from eigenfeatures.kernels.cpu.lanczos import Workspace
@@ -70,7 +71,9 @@ def decompose(
         return results
 
     together = searched and _suits_all_threads(channels, pixels, dtype)
-    done = map(chain, range(chains)) if together else _side_by_side(chain, chains)
+    # What Python does for a small slice takes longer than the loops, and threads don't share it.
+    by_one = together or channels * pixels <= compile.SMALL
+    done = map(chain, range(chains)) if by_one else _side_by_side(chain, chains)
     results = [result for of_chain in done for result in of_chain]
 
     def gathered(name: str, dtype: Any, *shape: int) -> NDArray[Any]:

@@ -67,10 +67,10 @@ def triplets(
 
     best = _best(x, u, found, of_all.energy, tol)
     _orient(u, best.v, of_all.nonnegative)
-    with np.errstate(over="ignore"):
-        energy = float(np.ldexp(best.energy, 2 * exponent))
+    with np.errstate(over="ignore"):  # of values and squares beyond the largest number
+        s, energy = np.ldexp(best.s, exponent), float(np.ldexp(best.energy, 2 * exponent))
     return best._replace(
-        s=np.ldexp(best.s, exponent),
+        s=s,
         gap=best.gap if gap or best.method != "lanczos" else np.nan,
         passes=passes_before + best.passes,
         energy=energy,

@@ -19,8 +19,8 @@ from eigenfeatures.kernels import (
 )
 
 rng = np.random.default_rng(0)
-images = rng.random((3, 150, 70)).astype(np.float32)
-responses = np.maximum(rng.random((2, 20, 40, 50)) - rng.random((40, 50)), 0).astype(np.float32)
+images = rng.random((3, 180, 130)).astype(np.float32)
+responses = np.maximum(rng.random((2, 20, 60, 60)) - rng.random((60, 60)), 0).astype(np.float32)
 
 def digest():
     results = [standardized_gradient(images), *slice_statistics(images), gram(responses)]
@@ -117,7 +117,7 @@ import numba
 import numpy as np
 from eigenfeatures.kernels import stretch_contrast
 
-images = np.random.default_rng(0).random((8, 40, 40))
+images = np.random.default_rng(0).random((8, 80, 80))
 expected = stretch_contrast(images)
 
 def refuse(thread):
@@ -154,6 +154,20 @@ def test_threads(script, layer):
     if layer != "default" and not available(layer):
         pytest.skip(f"Numba has no threading layer {layer} here")
     run(f"{script}\n{USED if layer != 'default' else ''}", LAYER=layer, NUMBA_THREADING_LAYER=layer)
+
+
+def test_small_arrays_have_the_serial_build(monkeypatch):
+    """With all threads too: to wake others may take many times as long as the loop."""
+    monkeypatch.setattr(compile, "SMALL", 1 << 15)
+    kernel, ran = compile.Kernel(lambda *_: None), []
+    kernel._serial = lambda *_: ran.append("serial")
+    kernel._parallel = lambda *_: ran.append("parallel")
+    monkeypatch.setattr(compile, "thread_count", lambda: 2)
+    for size in (1, 1 << 15, (1 << 15) + 1):
+        kernel(np.zeros(3), np.zeros(size, np.uint8))
+    monkeypatch.setattr(compile, "thread_count", lambda: 1)
+    kernel(np.zeros(1 << 20), 2.0)
+    assert ran == ["serial", "serial", "parallel", "serial"]
 
 
 def test_a_helper_is_compiled_the_same_whoever_calls_it_first(monkeypatch):
@@ -204,7 +218,7 @@ def total(values):
 
 def work(queue):
     from eigenfeatures.kernels import gradient_magnitude
-    queue.put(gradient_magnitude(np.ones((3, 9, 9), np.uint8)).sum())
+    queue.put(gradient_magnitude(np.ones((3, 150, 150), np.uint8)).sum())
 
 assert total(np.ones(99)) == 99
 context = multiprocessing.get_context("fork")

@@ -29,7 +29,7 @@ NEEDED = {"torch": "torch", "dask": "dask.array", "scikit": "sklearn"}
 
 
 def test_every_example_is_found():
-    assert len(EXAMPLES) == PAGE.count("```python") == 5
+    assert len(EXAMPLES) == PAGE.count("```python") == 6
 
 
 @pytest.mark.parametrize("title", EXAMPLES)

@@ -61,6 +61,23 @@ def test_every_shape(shape, dtype):
     assert TILE <= 2048  # as the function's docstring says
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("side", [3, 31, 33])
+def test_a_batch_has_the_bits_of_its_slices(dtype, side, monkeypatch):
+    """Also of slices so small that several are multiplied in one call, whatever their neighbours are."""
+    monkeypatch.setattr("eigenfeatures.kernels.cpu.gram._TOGETHER", 4 * 5 * side**2)
+    maps = (np.random.default_rng(2).random((11, 5, side, side)) * 200).astype(dtype)
+    maps[3, 1] = 0
+    if dtype != np.uint8:
+        maps[4, 2, 1, 1], maps[5, 0, 0, 0] = np.nan, np.inf
+        maps[6] *= dtype(1e30)
+    found = gram(maps)
+    for of_slice, alone in zip(found, maps, strict=True):
+        np.testing.assert_array_equal(of_slice, gram(alone))
+    assert np.isfinite(found[6]).all()
+    assert relative_error(found[3], maps[3]) <= 1e-6
+
+
 def test_a_wrong_product_is_seen():
     """The negative control: one pixel of one map off by a thousandth."""
     maps = rectified(shape=(5, 20, 20))

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from eigenfeatures.kernels import (
     gradient,
@@ -276,8 +277,88 @@ def test_mixed_devices_and_libraries_are_refused():
 def test_arrays_that_are_not_handed_out_are_refused():
     with pytest.raises(TypeError, match="images, of torch, can't be read by DLPack"):
         gradient_magnitude(torch.ones(4, 4, requires_grad=True))
-    with pytest.raises(TypeError, match="images, of torch, can't be read by DLPack"):
-        gradient_magnitude(torch.ones(4, 4, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_types_that_numpy_has_not_are_named(dtype):
+    with pytest.raises(TypeError, match=rf"^images holds {dtype}; convert it .* in torch by \.float\(\)$"):
+        gradient_magnitude(torch.ones(4, 4).to(dtype))
+
+
+def fake():
+    with FakeTensorMode():
+        return torch.ones(4, 4)
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize("made", [fake, lambda: torch.ones(4, 4, device="meta")], ids=["fake", "meta"])
+def test_tensors_without_numbers_are_refused(made):
+    """NumPy takes a fake one, and gives it whatever the memory held."""
+    told = "a FakeTensor of torch, holds no numbers|of torch, doesn't tell where its numbers lie .*[mM]eta"
+    with pytest.raises(TypeError, match=f"^images, ({told})"):
+        gradient_magnitude(made())
+    with pytest.raises(TypeError, match=f"^out, ({told})"):
+        gradient_magnitude(torch.ones(4, 4), out=made())
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda: torch.vmap(gradient_magnitude)(torch.ones(2, 4, 4)),
+        lambda: torch.func.functionalize(gradient_magnitude)(torch.ones(4, 4)),
+        lambda: torch.func.jvp(gradient_magnitude, (torch.ones(4, 4),), (torch.ones(4, 4),)),
+    ],
+    ids=["vmap", "functionalize", "jvp"],
+)
+def test_tensors_of_a_transform_are_refused(transform):
+    with pytest.raises(TypeError, match=r"^images, (a Tensor )?of torch, (doesn't|can't|holds no) .*$"):
+        transform()
+
+
+def raises(error):
+    def method(*_arguments, **_options):
+        raise error
+
+    return method
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({"__array__": raises(KeyError("k"))}, "images can't be read as an array: KeyError 'k'"),
+        ({"__array__": raises(ZeroDivisionError())}, "images can't be read as an array: ZeroDivisionError"),
+        ({"__array__": raises(ValueError("a\n b"))}, "images can't be read as an array: a b"),
+        (
+            {"__dlpack__": raises(KeyError("k")), "__dlpack_device__": lambda _: (1, 0)},
+            "images, of test_interop, can't be read by DLPack: KeyError 'k'",
+        ),
+        (
+            {"__dlpack__": raises(KeyError("k"))},
+            "images, .*no attribute '__dlpack_device__'.*; give an array",
+        ),
+        (
+            {"__dlpack__": raises(KeyError("k")), "__dlpack_device__": lambda _: None},
+            "images, .*doesn't tell where its numbers lie .*; give an array that holds some",
+        ),
+        (
+            {"__dlpack__": raises(KeyError("k")), "__dlpack_device__": raises(KeyError("k"))},
+            r"images, .*doesn't tell where its numbers lie \(KeyError 'k'\); give an array that holds some",
+        ),
+    ],
+)
+def test_objects_that_fail_to_give_an_array_are_named(methods, message):
+    with pytest.raises(TypeError, match=f"^{message}") as refused:
+        gradient_magnitude(type("Broken", (), {"__module__": "test_interop"} | methods)())
+    assert "\n" not in str(refused.value)
+    assert refused.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("error", [MemoryError, FileNotFoundError])
+@pytest.mark.parametrize("method", ["__array__", "__dlpack__"])
+def test_what_no_other_argument_mends_is_raised_as_it_is(method, error):
+    methods = {method: raises(error("gone")), "__dlpack_device__": lambda _: (1, 0)}
+    with pytest.raises(error, match="gone"):
+        gradient_magnitude(type("Broken", (), methods)())
 
 
 IMPORTS_NOTHING = """
@@ -343,13 +424,13 @@ def test_cuda_without_a_device():
 
 
 @pytest.mark.parametrize("function", [slice_statistics, strongest_channel])
-def test_one_slice_of_a_tensor_gives_tensors_without_axes(function):
+def test_one_slice_gives_arrays_without_axes(function):
     array = np.random.default_rng(0).random((3, 5, 6) if function is strongest_channel else (5, 6))
     result, expected = function(torch.from_numpy(array)), function(array)
     for name in expected._fields if hasattr(expected, "_fields") else vars(expected):
         found, value = getattr(result, name), getattr(expected, name)
-        assert isinstance(found, torch.Tensor)
-        assert found.shape == ()
+        assert (type(found), type(value)) == (torch.Tensor, np.ndarray)
+        assert found.shape == value.shape == ()
         assert found.item() == value
 
 

@@ -181,7 +181,11 @@ def test_finish_gives_the_same_again():
     stream.add(rectified())
     first = stream.finish()
     stream.left(rectified())
-    assert stream.finish() is first
+    again = stream.finish()
+    np.testing.assert_array_equal(again.s, first.s)
+    np.testing.assert_array_equal(again.v, first.v)
+    first.s[:], first.v[:] = 5, 5  # the caller's own
+    assert stream.finish().s[0] == again.s[0]
 
 
 def test_memory_is_that_of_a_tile():
@@ -229,6 +233,8 @@ def test_streams_that_were_finished_apart_are_not_merged():
         streams[0].merge(streams[1])
     with pytest.raises(TypeError, match="give a StreamingSVD"):
         streams[0].merge(None)
+    with pytest.raises(ValueError, match="the stream itself"):
+        streams[0].merge(streams[0])
 
 
 def test_a_part_that_is_refused_does_not_end_the_first_pass():

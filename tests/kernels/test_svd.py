@@ -353,11 +353,22 @@ def test_many_tiles():
         ({"start": [0, 0, 0, 0]}, "start must be 4"),
         ({"start": [1, 2]}, "start must be 4"),
         ({"start": [1, 2, 3, np.nan]}, "start must be 4"),
+        ({"start": [1, 2, 3, np.inf]}, "start must be 4"),
+        ({"start": []}, "start must be 4"),
+        ({"start": 1}, "start must be 4"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         truncated_svd(np.ones((4, 3, 3), np.float32), **arguments)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e300, 1e-320])
+def test_a_start_of_any_size(scale):
+    maps = np.random.default_rng(0).random((3, 6, 5))
+    start = [scale, 0, 2 * scale]
+    np.testing.assert_array_equal(truncated_svd(maps, start=start).u, truncated_svd(maps, start=[1, 0, 2]).u)
 
 
 def test_responses_to_real_ct(ct_data):

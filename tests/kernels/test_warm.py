@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from eigenfeatures.kernels.__main__ import main
+from eigenfeatures.kernels.warm import warm
 
-# Shapes, ranks and options other than those that were compiled with, by serial and parallel builds.
+# Shapes, ranks and options other than those that were compiled with, by serial and parallel builds: small
+# arrays have the serial one with all threads, too.
 USE = """
 import numba
 import numpy as np
@@ -19,17 +22,20 @@ rng = np.random.default_rng(0)
 for threads in (1, numba.get_num_threads()):
     numba.set_num_threads(threads)
     for dtype in DTYPES:
-        images = (rng.random((2, 2, 70, 33)) * 200).astype(dtype)
+        images = (rng.random((2, 2, 200, 100)) * 200).astype(dtype)
         for operator in ("sobel", "forward"):
             gradient(images[..., ::2], operator)
             gradient_magnitude(images, operator, out=np.empty(images.shape, gradient_magnitude(images).dtype))
             standardized_gradient(images.swapaxes(-1, -2), operator, mean=1.0, deviation=2.0)
-            standardized_gradient(np.tile(images, (1, 1, 10, 13)), operator)
+            standardized_gradient(np.tile(images, (1, 1, 4, 4)), operator)
             slice_statistics(images, operator)
+        gradient_magnitude(images[..., :9, :9])
         stretch_contrast(images)
-        responses = (rng.random((3, 9, 40, 30)) * 200).astype(dtype)
+        responses = (rng.random((3, 9, 90, 90)) * 200).astype(dtype)
         strongest_channel(responses[:, ::-1])
         gram(responses)
+        gram(responses[:, :, :20, :20])
+        gram(np.tile(responses[:, :, :20, :20], (20, 1, 1, 1)))
         truncated_svd(responses, start=np.ones(9))
         for rank in (1, 2, 5, 9):
             for center in (False, True):
@@ -109,6 +115,23 @@ def test_bad_arguments_are_refused(capsys):
             main(arguments)
         assert refused.value.code == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "error", "message"),
+    [
+        ("uint8", TypeError, r"dtypes is 'uint8'; give a sequence, such as \('uint8',\)"),
+        (
+            ["uint8", "int32"],
+            ValueError,
+            "no type 'int32' in dtypes; choose from uint8, uint16, float32, float64",
+        ),
+        ([np.uint8], ValueError, "no type <class 'numpy.uint8'> in dtypes; choose from uint8"),
+    ],
+)
+def test_types_that_are_none_of_those_are_refused(dtypes, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        next(warm(dtypes))
 
 
 def test_a_gpu_that_is_missing_is_one_line():
