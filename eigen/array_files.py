@@ -1,6 +1,7 @@
 """Stacks that are one uncompressed array in a file: `.npy` and raw."""
 
 import math
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,6 @@ class _FileStack(ArrayStack):
             "offset": array.offset,
             "order": "F" if fortran else "C",
         }
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
 
     def _fetch(self, selection: Selection, out: NDArray[Any]) -> None:
         out[...] = np.memmap(self.path, mode="r", **self._layout)[selection]
@@ -85,7 +83,10 @@ def open_raw(path: Path, shape: Sequence[int], dtype: str | np.dtype[Any], axis:
         kind = np.dtype(dtype)
     except (TypeError, ValueError, SyntaxError):
         raise InputError(f"dtype {dtype!r}: is no type; give uint8, uint16, int16, float32 or >u2") from None
-    sides = tuple(int(size) for size in shape)
+    try:
+        sides = tuple(map(operator.index, shape))
+    except TypeError:
+        raise InputError(f"shape {shape!r}: must be whole numbers of slices, rows and columns") from None
     check_volume(path, sides, kind)
     try:
         size = path.stat().st_size

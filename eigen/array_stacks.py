@@ -82,6 +82,11 @@ class ArrayStack(Stack):
         """Fill `out`, which may be strided, with this part of the array."""
 
 
+def is_volume(shape: tuple[int, ...]) -> bool:
+    """Tell the shape (z, y, x), after up to two axes of length 1."""
+    return 3 <= len(shape) <= _MAX_DIMENSIONS and all(size == 1 for size in shape[:-3])
+
+
 def check_volume(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> list[int]:
     """Return (z, y, x) of an array that can be a stack.
 
@@ -95,7 +100,7 @@ def check_volume(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> li
         what = f"{8 * dtype.itemsize}-bit {kind} values" if kind else "no plain numbers"
         raise InputError(f"{path}: holds {what}; convert the stack to uint8, uint16, int16 or float32")
     sizes = "×".join(map(str, shape))
-    if not 2 <= len(shape) <= _MAX_DIMENSIONS or any(size != 1 for size in shape[:-3]):
+    if len(shape) != 2 and not is_volume(shape):
         raise InputError(
             f"{path}: is an array of {sizes or 'no'} values; give one volume of slices × rows × columns"
         )

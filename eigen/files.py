@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and the hash of what was read."""
 
+import errno
 import hashlib
 import os
 import re
@@ -13,13 +14,15 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, new: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place if the block succeeds.
 
     Parameters
     ----------
     path
         The file to make. Its folder is made if need be.
+    new
+        Replace nothing: of several processes that make the file at once, one succeeds.
 
     Yields
     ------
@@ -30,15 +33,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
     ------
     OSError
         When the folder can't be made or written; `path` is then as it was, also after a crash.
+    FileExistsError
+        When the file is there and should be new.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
         settle(temporary)
-        temporary.replace(path)
+        if new:
+            _name_new(temporary, path)
+        else:
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _name_new(temporary: Path, path: Path) -> None:
+    """Give a file its name unless another has it: a link is refused where a renaming would replace."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        temporary.replace(path)  # a file system without links, such as exFAT
 
 
 def settle(file: Path) -> None:
@@ -56,21 +74,26 @@ def settle(file: Path) -> None:
         os.close(descriptor)
 
 
+def is_leftover(file: Path) -> bool:
+    """Tell a temporary file of `atomic_path`, which a killed process may have left."""
+    return _TEMPORARY.fullmatch(file.name) is not None and file.is_file()
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of `atomic_path` that a killed process left in a folder and below it."""
     for file in folder.rglob(".*"):
-        if _TEMPORARY.fullmatch(file.name) and file.is_file():
-            file.unlink()
+        if is_leftover(file):
+            file.unlink(missing_ok=True)  # its own process may remove it at the same moment
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text so that a reader sees all of it or none."""
-    write_bytes(path, text.encode())
+def write_text(path: Path, text: str, *, new: bool = False) -> None:
+    """Write UTF-8 text so that a reader sees all of it or none; `new` as of `atomic_path`."""
+    write_bytes(path, text.encode(), new=new)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write bytes so that a reader sees all of them or none."""
-    with atomic_path(path) as temporary:
+def write_bytes(path: Path, data: bytes, *, new: bool = False) -> None:
+    """Write bytes so that a reader sees all of them or none; `new` as of `atomic_path`."""
+    with atomic_path(path, new=new) as temporary:
         temporary.write_bytes(data)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.array_stacks import Missing, Selection
+from eigenfeatures.eigen.array_stacks import Missing, Selection, is_volume
 from eigenfeatures.eigen.chunked_stacks import ChunkedStack, check_chunk
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Stack, one_line
@@ -40,7 +40,8 @@ def open_hdf5(path: Path, name: str = "", axis: int = 0, missing: Missing = "ref
         The file.
     name : str
         The data set, such as "/entry/data/data". Without it, the file's only
-        data set of three dimensions.
+        data set of three dimensions or, of several, the one that NeXus's
+        attributes `default` and `signal` lead to.
     axis : int
         As of `ArrayStack`.
     missing : {"refuse", "fill"}
@@ -68,8 +69,10 @@ def open_hdf5(path: Path, name: str = "", axis: int = 0, missing: Missing = "ref
             f"{path}: isn't an HDF5 file that can be read ({one_line(error)}); copy or export it again"
         ) from error
     try:
-        name = name.strip("/") or _only_volume(path, file, h5py)
-        return _Hdf5Stack(path, file, _resolve(path, file, name, h5py), name, axis, missing)
+        name, notes = (name.strip("/"), ()) if name.strip("/") else _choose_volume(path, file, h5py)
+        stack = _Hdf5Stack(path, file, _data_set(path, file, name, h5py), name, axis, missing)
+        stack.notes = notes
+        return stack
     except InputError:
         file.close()
         raise
@@ -89,24 +92,83 @@ def _import_h5py(path: Path) -> Any:
         ) from error
 
 
-def _only_volume(path: Path, file: Any, h5py: Any) -> str:
+def _choose_volume(path: Path, file: Any, h5py: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the name of the data set to read, and what a person should know of the choice."""
     names: list[str] = []
 
     def collect(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim == 3:
+        if isinstance(item, h5py.Dataset) and is_volume(item.shape or ()):
             names.append(name)
 
     file.visititems(collect)  # follows no link
     if len(names) == 1:
-        return names[0]
+        return names[0], ()
+    with suppress(InputError):  # what the attributes name needn't be there
+        default = _nexus_default(path, file, h5py)
+        if default and is_volume(_data_set(path, file, default, h5py).shape or ()):
+            return default, (
+                f"{path}: of several volumes, /{default} is read, which the file has as default",
+            )
     if not names:
-        raise InputError(f"{path}: holds no data set of three dimensions; name the one to read: {path}:/…")
+        raise InputError(f"{path}: {_no_volume(path, file, h5py)}")
     held = ", ".join(f"/{name}" for name in names[:8]) + (", …" if len(names) > 8 else "")
     raise InputError(f"{path}: holds the volumes {held}; name one: {path}:/{names[0]}")
 
 
+def _nexus_default(path: Path, file: Any, h5py: Any) -> str:
+    """Follow the attribute `default` from group to group, and then `signal`; "" where there is none.
+
+    A file may leave out that of the root where it has one entry.
+    """
+    steps: list[str] = []
+    for _ in range(_MOST_LINKS):
+        node = _resolve(path, file, "/".join(steps), h5py)
+        step = _text(node, "default") or (_only_entry(node, h5py) if node == file else "")
+        if not step:
+            signal = _text(node, "signal")
+            return "/".join([*steps, signal]) if signal else ""
+        steps += _steps(step)
+    return ""
+
+
+def _only_entry(file: Any, h5py: Any) -> str:
+    groups = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+    entries = [name for name in groups if _text(file[name], "NX_class") == "NXentry"]
+    return entries[0] if len(entries) == 1 else ""
+
+
+def _text(node: Any, attribute: str) -> str:
+    found = node.attrs.get(attribute, "")
+    found = found.decode(errors="replace") if isinstance(found, bytes) else found
+    return found if isinstance(found, str) else ""
+
+
+def _no_volume(path: Path, file: Any, h5py: Any) -> str:
+    """Say why a file has no volume: perhaps since it only leads to others."""
+    links: list[str] = []
+
+    def collect(name: bytes, link: Any) -> None:
+        if link.type == h5py.h5l.TYPE_EXTERNAL:
+            links.append(f"/{name.decode(errors='replace')}")
+
+    file.id.links.visit(collect, info=True)
+    if links:
+        held = ", ".join(links[:8]) + (", …" if len(links) > 8 else "")
+        return f"holds links to other files ({held}), which aren't followed for safety; open those files"
+    return f"holds no data set of three dimensions; name the one to read: {path}:/…"
+
+
+def _data_set(path: Path, file: Any, name: str, h5py: Any) -> Any:
+    """Return the data set of this name."""
+    node = _resolve(path, file, name, h5py)
+    if not isinstance(node, h5py.Dataset):
+        held = ", ".join(list(node)[:8]) or "nothing"
+        raise InputError(f"{path}:/{name}: is no data set but a group of {held}; name a data set")
+    return node
+
+
 def _resolve(path: Path, file: Any, name: str, h5py: Any) -> Any:
-    """Return the data set of this name; a link may lead through the file, not out of it."""
+    """Return the group or data set of this name; a link may lead through the file, not out of it."""
     where = f"{path}:/{name}"
     node, steps, links = file, _steps(name), 0
     while steps:
@@ -123,12 +185,11 @@ def _resolve(path: Path, file: Any, name: str, h5py: Any) -> Any:
         elif isinstance(link, h5py.HardLink):
             node = node[step]
         else:
-            raise InputError(f"{where}: leads to another file, which isn't followed; open that file itself")
+            raise InputError(
+                f"{where}: leads to another file, which isn't followed for safety; open that file itself"
+            )
         if links > _MOST_LINKS:
             raise InputError(f"{where}: its links go round in circles; name the data set itself")
-    if not isinstance(node, h5py.Dataset):
-        held = ", ".join(list(node)[:8]) or "nothing"
-        raise InputError(f"{where}: is no data set but a group of {held}; name a data set")
     return node
 
 
@@ -142,7 +203,10 @@ class _Hdf5Stack(ChunkedStack):
     def __init__(self, path: Path, file: Any, data: Any, name: str, axis: int, missing: Missing) -> None:
         source = Path(f"{path}:/{name}")
         if data.external or data.is_virtual:
-            raise InputError(f"{source}: keeps its values in other places; write them into one data set")
+            raise InputError(
+                f"{source}: keeps its values in other places, which aren't followed for safety; "
+                "open the file that has them, or write them into one data set"
+            )
         shape = data.shape or ()
         dtype = np.dtype(data.dtype.str)  # without the metadata that h5py adds
         if data.chunks:
@@ -160,7 +224,7 @@ class _Hdf5Stack(ChunkedStack):
         self._file = file
         self._data = data
 
-    def close(self) -> None:
+    def _release(self) -> None:
         self._file.close()
 
     def _fetch(self, selection: Selection, out: NDArray[Any]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenfeatures.eigen.choices import PRESETS
-from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.errors import InputError, whole_number
 
 _RESPONSE_LAYER = re.compile(r"(conv|relu)\d+")
 
@@ -119,10 +119,13 @@ def build_network(preset: str, classes: int, size: tuple[int, int], seed: int = 
     Raises
     ------
     InputError
-        For an unknown preset, or slices so small that pooling leaves no pixel.
+        For an unknown preset, fewer than 2 classes, or slices so small that pooling leaves no pixel.
     """
     if preset not in PRESETS:
         raise InputError(f"preset '{preset}' is unknown; choose one of {', '.join(PRESETS)}")
+    classes = whole_number(classes, "classes")
+    if classes < 2:
+        raise InputError(f"classes {classes}: must be at least 2")
     blocks = _BLOCKS[preset]
     height, width = (_pooled_size(blocks, side) for side in size)
     if min(height, width) < 1:

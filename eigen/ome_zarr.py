@@ -1,4 +1,4 @@
-"""What the OME-Zarr metadata of a group say: where the full resolution lies, its axes and its voxel size.
+"""What the OME-Zarr metadata of a group say of the full resolution: its path, axes, voxel size and place.
 
 References
 ----------
@@ -6,11 +6,14 @@ OME-Zarr (OME-NGFF) specification, versions 0.4 and 0.5, "multiscales" metadata.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eigenfeatures.eigen.voxel_size import VoxelSize, micrometres
+import numpy as np
+from numpy.typing import NDArray
+
+from eigenfeatures.eigen.voxel_size import Position, VoxelSize, micrometres
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,18 @@ class Multiscale:
         Names of its axes, slowest first.
     voxel_size : VoxelSize or None
         None unless scale and unit are stated for z, y and x.
+    origin : (float, float, float)
+        Centre of the first voxel along z, y and x, in micrometres; 0 where it isn't stated or the voxel size
+        is None.
+    lacks_unit : bool
+        Whether a scale is stated that tells nothing for want of units.
     """
 
     array: str
     axes: tuple[str, ...]
     voxel_size: VoxelSize | None
+    origin: Position
+    lacks_unit: bool
 
 
 def read_multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
@@ -51,28 +61,37 @@ def read_multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
         level = image["datasets"][0]
         axes = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in image.get("axes", "tczyx")]
         names = tuple(str(axis["name"]) for axis in axes)
-        units = [str(axis.get("unit", "")) for axis in axes]
-        return Multiscale(str(level["path"]), names, _voxel_size(names, units, _scale(level), _scale(image)))
+        units = np.array([micrometres(str(axis.get("unit", ""))) or math.nan for axis in axes])
+        factor = _numbers(image, "scale", np.ones(len(axes)))
+        scale = _numbers(level, "scale", np.full(len(axes), math.nan)) * factor
+        # The transformation of all levels comes after the level's own.
+        shift = _numbers(level, "translation", np.zeros(len(axes))) * factor
+        shift += _numbers(image, "translation", np.zeros(len(axes)))
+        path = str(level["path"])
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
         return None
+    voxel_size = VoxelSize.of(_zyx(names, scale * units))
+    origin = _zyx(names, shift * units)
+    stated = VoxelSize.of(_zyx(names, scale))
+    return Multiscale(
+        path,
+        names,
+        voxel_size,
+        origin if voxel_size and np.isfinite(origin).all() else (0.0, 0.0, 0.0),
+        lacks_unit=voxel_size is None and stated not in (None, VoxelSize(1, 1, 1)),
+    )
 
 
-def _scale(item: Mapping[str, Any]) -> list[float]:
-    """Return the scale of a level, or of all levels; it may be left out for the latter."""
+def _numbers(item: Mapping[str, Any], kind: str, default: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the numbers of a level's transformation, or of that of all; NaN unless there is one an axis."""
     for transformation in item.get("coordinateTransformations", ()):
-        if transformation["type"] == "scale":
-            return [float(factor) for factor in transformation["scale"]]
-    return []
+        if transformation["type"] == kind:
+            found = np.array([float(number) for number in transformation[kind]])
+            return found if found.shape == default.shape else np.full_like(default, math.nan)
+    return default
 
 
-def _voxel_size(
-    names: tuple[str, ...], units: list[str], level: list[float], image: list[float]
-) -> VoxelSize | None:
-    if len(level) != len(names) or len(image) not in (0, len(names)):
-        return None
-    factors = image or [1.0] * len(names)
-    edges = {
-        name: own * common * (micrometres(unit) or math.nan)
-        for name, unit, own, common in zip(names, units, level, factors, strict=True)
-    }
-    return VoxelSize.of([edges.get(name, math.nan) for name in "zyx"])
+def _zyx(names: Sequence[str], numbers: NDArray[np.float64]) -> Position:
+    """Return the numbers of z, y and x; NaN for one that the image hasn't."""
+    of = dict(zip(names, numbers.tolist(), strict=True))
+    return of.get("z", math.nan), of.get("y", math.nan), of.get("x", math.nan)

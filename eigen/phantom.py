@@ -28,13 +28,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from tifffile import imwrite
 
-from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.errors import InputError, whole_number
 from eigenfeatures.eigen.progress import Track, silent
 
 VOXEL_EDGE = 2.0
@@ -133,9 +133,15 @@ def make_phantom(
     Raises
     ------
     InputError
-        The folder holds something, or a size is too small.
+        The folder holds something, a size is too small, or an argument can't be used.
     """
     folder = Path(folder)
+    slices, size = whole_number(slices, "slices"), whole_number(size, "size")
+    seed = whole_number(seed, "seed")
+    if seed < 0:
+        raise InputError(f"seed {seed}: must be at least 0")
+    if layout not in get_args(Layout):
+        raise InputError(f"layout {layout!r}: must be 'folders' or 'stacks'")
     if slices < 1 or size < _SMALLEST:
         raise InputError(
             f"a phantom of {slices} slices of {size}×{size}: at least 1 of {_SMALLEST}×{_SMALLEST}"

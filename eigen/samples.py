@@ -176,6 +176,7 @@ def open_samples(folder: str | Path, *, size: int | None = None, regions: Region
         target = _target_size(parts, size, explicit=bool(regions))
         specimens = tuple(_crop(part, target, notes) for part in parts)
         stacks = [stack for _, named in found for stack in named.values()]
+        notes += (note for stack in stacks for note in stack.notes)
         classes = tuple(name for name, _ in found)
         samples = SampleSet(
             root, classes, specimens, target, _dtype(stacks, notes), _voxel_size(stacks, notes), tuple(notes)
@@ -185,6 +186,8 @@ def open_samples(folder: str | Path, *, size: int | None = None, regions: Region
 
 
 def _classes(root: Path, notes: list[str]) -> list[Path]:
+    if root.is_file():
+        raise InputError(f"{root}: is a file; give the folder whose entries are the classes")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder whose entries are the classes")
     entries = visible_entries(root)

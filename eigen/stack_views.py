@@ -5,6 +5,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
+from eigenfeatures.eigen.voxel_size import seen_along
 
 
 class _View(Stack):
@@ -12,13 +13,14 @@ class _View(Stack):
 
     def __init__(self, stack: Stack, shape: tuple[int, int, int], voxel_size: VoxelSize | None) -> None:
         super().__init__(stack.path, stack.files, shape, stack.dtype, voxel_size)
+        self.origin, self.notes = stack.origin, stack.notes
         self._stack = stack
 
     @property
     def filled(self) -> int:
         return self._stack.filled
 
-    def close(self) -> None:
+    def _release(self) -> None:
         self._stack.close()
 
 
@@ -40,6 +42,7 @@ class AcrossStack(_View):
         shape, size = list(stack.shape), stack.voxel_size
         first = shape.pop(axis)
         super().__init__(stack, (first, shape[0], shape[1]), size and size.along(axis))
+        self.origin = seen_along(axis, stack.origin)
         self._axis = axis
 
     def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:

@@ -4,6 +4,7 @@ A stack is never read whole. `volumes.open_volume` opens every kind;
 `tiff_stacks`, `array_files`, `zarr_stacks` and `hdf5_stacks` have one each.
 """
 
+import operator
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.closing import Closing
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.voxel_size import VoxelSize
+from eigenfeatures.eigen.voxel_size import Position, VoxelSize
 
 __all__ = ["MAX_SLICE_BYTES", "Region", "Stack", "VoxelSize"]
 
@@ -88,6 +89,11 @@ class Stack(Closing):
         uint8, uint16, int16 or float32, in native byte order.
     voxel_size : VoxelSize or None
         In micrometres; None where the files don't say.
+    origin : (float, float, float)
+        Centre of the first voxel in micrometres, between slices, rows and
+        columns; 0 where the files don't say.
+    notes : tuple of str
+        What a person should know of the files, one line each.
 
     Raises
     ------
@@ -108,11 +114,22 @@ class Stack(Closing):
         self.shape = shape
         self.dtype: np.dtype[Any] = dtype.newbyteorder("=")
         self.voxel_size = voxel_size
+        self.origin: Position = (0.0, 0.0, 0.0)
+        self.notes: tuple[str, ...] = ()
+        self._closed = False
         _, height, width = shape
         if height * width * dtype.itemsize > MAX_SLICE_BYTES:
             raise InputError(
                 f"{path}: a slice of {height}×{width} pixels exceeds 4 GiB; crop or bin the stack"
             )
+
+    def close(self) -> None:
+        """Release the files, whatever is open of them; from then on nothing is read."""
+        self._closed = True
+        self._release()
+
+    def _release(self) -> None:
+        """Close what was kept open: by default nothing."""
 
     @property
     def filled(self) -> int:
@@ -146,18 +163,26 @@ class Stack(Closing):
         Raises
         ------
         InputError
-            The region leaves the slice, a slice can't be decoded, or it holds
-            NaN or infinite values.
+            The stack is closed, the region leaves the slice, a slice can't be
+            decoded, or it holds NaN or infinite values; or an index is no
+            whole number.
         IndexError
             There is no such slice.
         """
+        if self._closed:
+            raise InputError(f"{self.path}: is closed; open it again to read it")
         slices, height, width = self.shape
         region = region or Region(0, 0, height, width)
         if region.top + region.height > height or region.left + region.width > width:
             raise InputError(
                 f"{self.path}: region {region} leaves its {height}×{width} slices; choose a smaller one"
             )
-        wanted = [int(index) for index in indices]
+        try:
+            wanted = [operator.index(index) for index in indices]
+        except TypeError as error:
+            raise InputError(
+                f"{self.path}: slices are read by a list of whole numbers, counted from 0 ({error})"
+            ) from None
         for index in wanted:
             if not 0 <= index < slices:
                 raise IndexError(f"{self.path}: no slice {index} in a stack of {slices}")

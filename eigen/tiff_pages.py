@@ -164,6 +164,8 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[_Form, int]:
         if len(header) == 16 and struct.unpack_from(f"{order}HHH", header, 2) == (43, 8, 0):
             return _Form(order, "Q", "Q"), struct.unpack_from(f"{order}Q", header, 8)[0]
     what = "is empty (0 bytes)" if not header else "isn't a TIFF file"
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        what += ", nor of another kind that is read"
     raise InputError(f"{path}: {what}; export the data as TIFF")
 
 

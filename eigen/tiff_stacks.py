@@ -14,6 +14,7 @@ from natsort import natsorted
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.slice_numbers import missing_numbers
 from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
 from eigenfeatures.eigen.tiff_description import read_description
 from eigenfeatures.eigen.tiff_pages import Layout, Page, read_layout
@@ -50,7 +51,7 @@ class _FileStack(_TiffStack):
         self._reader = TiffReader(layout.path)
         self._lock = threading.Lock()
 
-    def close(self) -> None:
+    def _release(self) -> None:
         self._reader.close()
 
     def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
@@ -72,9 +73,11 @@ class _FolderStack(_TiffStack):
             _check_equal(f"{layout.path}", page, pages[0], layouts[0].path.name)
         files = [layout.path for layout in layouts]
         super().__init__(path, files, pages, read_description(layouts[0]).voxel_size)
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
+        if missing := missing_numbers([file.stem for file in files]):
+            named = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+            self.notes = (
+                f"{path}: its numbered slices lack {len(missing)} ({named}); the others are read on",
+            )
 
     def _name(self, index: int) -> str:
         return f"{self.files[index]}: slice {index} (counted from 0)"
@@ -111,9 +114,11 @@ def count_slices(layout: Layout) -> int:
 
 
 def visible_entries(folder: Path) -> list[Path]:
-    """List a folder in natural order, without hidden entries."""
+    """List a folder in natural order, without hidden entries and what a Mac adds to a zip."""
     try:
-        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        entries = [
+            entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name != "__MACOSX"
+        ]
     except OSError as error:
         raise InputError(f"{folder}: can't be read: {error.strerror or error}; check the path") from error
     return natsorted(entries, key=lambda entry: entry.name)

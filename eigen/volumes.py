@@ -8,7 +8,7 @@ import numpy as np
 
 from eigenfeatures.eigen.array_files import open_npy, open_raw
 from eigenfeatures.eigen.array_stacks import Missing
-from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.errors import InputError, whole_number
 from eigenfeatures.eigen.hdf5_stacks import is_hdf5, open_hdf5
 from eigenfeatures.eigen.stack_views import AcrossStack, EveryStack
 from eigenfeatures.eigen.stacks import Stack
@@ -61,6 +61,7 @@ def open_volume(
         The source is missing, damaged, of an unknown kind, or no greyscale
         volume of uint8, uint16, int16 or float32; or an argument can't be used.
     """
+    axis, every = whole_number(axis, "axis"), whole_number(every, "every")
     if axis not in (0, 1, 2):
         raise InputError(f"axis {axis}: must be 0, 1 or 2")
     if every < 1:
@@ -86,7 +87,9 @@ def _open(source: str, axis: int, missing: Missing) -> Stack:
     if suffix == ".npy":
         return open_npy(path, axis)
     if suffix in _RAW_SUFFIXES:
-        raise InputError(f"{path}: says nothing of its values; give shape (slices, rows, columns) and dtype")
+        raise InputError(
+            f"{path}: says nothing of its values; give shape and dtype (--shape slices,height,width --dtype)"
+        )
     stack = open_stack(path)
     return AcrossStack(stack, axis) if axis else stack
 

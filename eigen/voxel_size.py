@@ -1,4 +1,4 @@
-"""The size of a voxel, and the units in which files state it."""
+"""The size of a voxel, where the first one lies, and the units in which files state both."""
 
 import math
 from collections.abc import Sequence
@@ -16,6 +16,10 @@ _MICROMETRES = {
     "pm": 1e-6, "picometer": 1e-6, "picometre": 1e-6,
     "in": 25_400.0, "inch": 25_400.0, '"': 25_400.0,
 }  # fmt: skip
+
+
+# Along z, y and x.
+Position = tuple[float, float, float]
 
 
 def micrometres(unit: str) -> float | None:
@@ -39,6 +43,11 @@ class VoxelSize:
 
     def along(self, axis: int) -> "VoxelSize":
         """Return the size as seen by slices along an axis, whose rows and columns are the other two."""
-        edges = [self.z, self.y, self.x]
-        edges.insert(0, edges.pop(axis))
-        return VoxelSize(*edges)
+        return VoxelSize(*seen_along(axis, (self.z, self.y, self.x)))
+
+
+def seen_along(axis: int, lengths: Position) -> Position:
+    """Return lengths along z, y and x as seen by slices along an axis."""
+    others = list(lengths)
+    first = others.pop(axis)
+    return first, others[0], others[1]

@@ -15,7 +15,10 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.ome_zarr import Multiscale, read_multiscale
 from eigenfeatures.eigen.stacks import Stack, one_line
 from eigenfeatures.eigen.tiff_stacks import visible_entries
-from eigenfeatures.eigen.voxel_size import VoxelSize
+from eigenfeatures.eigen.voxel_size import seen_along
+from eigenfeatures.eigen.zarr_shards import Shards
+
+_NO_UNIT = "its scale has no known unit of length: lengths are in voxels, unless a voxel size is stated"
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 
@@ -39,7 +42,7 @@ def open_zarr(path: Path, axis: int = 0, missing: Missing = "refuse") -> Stack:
     missing : {"refuse", "fill"}
         Whether reading a chunk that isn't there is an error, or gives the
         array's fill value. Writers may leave out chunks that hold nothing
-        else. An empty place in a shard always counts as left out.
+        else, in a shard too: nothing tells these from lost ones.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def open_zarr(path: Path, axis: int = 0, missing: Missing = "refuse") -> Stack:
     """
     node = _open_node(path)
     if not _is_group(node):
-        return _ZarrStack(path, node, _level_size(path), axis, missing)
+        return _ZarrStack(path, node, _image_around(path), axis, missing)
     image = read_multiscale(node.attrs)
     if image is None:
         return _ZarrStack(path, _only_array(path), None, axis, missing)
@@ -63,7 +66,7 @@ def open_zarr(path: Path, axis: int = 0, missing: Missing = "refuse") -> Stack:
     if _is_group(array):
         raise InputError(f"{path}: its level {image.array!r} is no array; export the image again")
     _check_axes(path, image, array.shape)
-    return _ZarrStack(path, array, image.voxel_size, axis, missing)
+    return _ZarrStack(path, array, image, axis, missing)
 
 
 def _open_node(path: Path) -> Any:
@@ -117,26 +120,25 @@ def _check_axes(path: Path, image: Multiscale, shape: tuple[int, ...]) -> None:
         raise InputError(f"{path}: is an image of {axes}; save one greyscale volume (z, y, x) of it")
 
 
-def _level_size(path: Path) -> VoxelSize | None:
-    """Return the voxel size of an array that is the full resolution of the OME-Zarr image around it."""
+def _image_around(path: Path) -> Multiscale | None:
+    """Return the OME-Zarr image around an array that is its full resolution."""
     if not any((path.parent / name).is_file() for name in _METADATA):
         return None
     with suppress(InputError):  # what surrounds the array needn't be sound
         image = read_multiscale(_open_node(path.parent).attrs)
-        return image.voxel_size if image and image.array == path.name else None
+        return image if image and image.array == path.name else None
     return None
 
 
 class _ZarrStack(ChunkedStack):
     """The array stays described in memory; no file stays open."""
 
-    def __init__(
-        self, path: Path, array: Any, voxel_size: VoxelSize | None, axis: int, missing: Missing
-    ) -> None:
+    def __init__(self, path: Path, array: Any, image: Multiscale | None, axis: int, missing: Missing) -> None:
         folder: Path = Path(array.store.root) / array.path
         _check_codecs(path, array)
         try:
             dtype, chunks, shards = np.dtype(array.dtype), array.chunks, array.shards
+            self._shards = Shards.of(array.metadata.to_dict(), chunks, shards) if shards else None
         except Exception as error:
             raise InputError(
                 f"{path}: is stored in no regular chunks ({one_line(error)}); rechunk it"
@@ -147,24 +149,27 @@ class _ZarrStack(ChunkedStack):
             [file for parent in dict.fromkeys((path, folder)) for file in _metadata_files(parent)],
             array.shape,
             dtype,
-            voxel_size,
+            image.voxel_size if image else None,
             axis,
-            chunks=shards or chunks,
+            chunks=chunks if self._shards else shards or chunks,
             missing=missing,
         )
+        if image is not None:
+            self.origin = seen_along(axis, image.origin)
+            self.notes = (f"{path}: {_NO_UNIT}",) if image.lacks_unit else ()
         self._array = array
         self._folder = folder
         self._buffer = import_module("zarr.buffer.cpu").NDBuffer
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
 
     def _fetch(self, selection: Selection, out: NDArray[Any]) -> None:
         self._array.get_basic_selection(selection, out=self._buffer.from_numpy_array(out))
 
     def _is_stored(self, chunk: tuple[int, ...]) -> bool:
-        key: str = self._array.metadata.encode_chunk_key(chunk)
-        return (self._folder / key).is_file()
+        key: str = self._array.metadata.encode_chunk_key(
+            self._shards.shard_of(chunk) if self._shards else chunk
+        )
+        file = self._folder / key
+        return file.is_file() and (self._shards is None or self._shards.holds(file, chunk))
 
 
 def _metadata_files(folder: Path) -> Iterator[Path]:

@@ -1,5 +1,6 @@
 """Batch inference from Python: blocks of results, one after the other."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.errors import InputError, whole_number
 from eigenfeatures.eigen.stacks import Stack
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
@@ -16,6 +17,7 @@ from eigenfeatures.export.batch.fitting import fit_engine
 from eigenfeatures.export.batch.job import choose_plan, probe, run_blocks
 from eigenfeatures.export.batch.plan import BlockPlan
 from eigenfeatures.export.batch.source import Reading, Source, open_any, source_of
+from eigenfeatures.export.outputs import parse_outputs
 
 LIBRARIES = ("numpy", "torch", "cupy")
 
@@ -44,11 +46,11 @@ def infer(
     model: str | Path,
     stack: str | Path | Stack,
     *,
-    outputs: Sequence[str] | None = None,
+    outputs: str | Sequence[str] | None = None,
     batch: int | None = None,
     device: str = "auto",
     engine: str = "auto",
-    max_memory: str | None = None,
+    max_memory: str | float | None = None,
     tf32: bool = False,
     reading: Reading | None = None,
     library: str = "numpy",
@@ -64,7 +66,7 @@ def infer(
     stack
         A path, or a stack that is open and stays so.
     outputs
-        Names of the model's outputs; by default all but response maps.
+        Names of the model's outputs, or a text of them with commas between; by default all but response maps.
     batch
         Slices that the engine gets at once.
     device
@@ -72,7 +74,7 @@ def infer(
     engine
         ``auto``, ``ort-cpu``, ``ort-cuda`` or ``torch``.
     max_memory
-        What the process may hold, such as ``"4GB"``; by default half of what is free.
+        What the process may hold, such as ``"4GB"``, or a number of bytes; by default half of what is free.
     tf32
         Let convolutions on a GPU round their factors to 10 bits; refused on a CPU.
     reading
@@ -102,27 +104,36 @@ def infer(
     """
     if library not in LIBRARIES:
         raise InputError(f"library '{library}' is unknown; choose one of {', '.join(LIBRARIES)}")
+    if batch is not None and whole_number(batch, "batch") < 1:
+        raise InputError(f"batch {batch} is out of range; give at least 1")
     if isinstance(stack, Stack) and reading is not None:
         _check_open(stack, reading)
-    clock = Clock()
-    opened = open_engine(Path(model), outputs, engine, device, clock, tf32=tf32, keep=library != "numpy")
-    chosen = reading or Reading()
-    given = isinstance(stack, Stack)
-    found = stack if isinstance(stack, Stack) else open_any(Path(stack), chosen)
+    clock, chosen, given = Clock(), reading or Reading(), isinstance(stack, Stack)
+    file, place = _path("model", model), stack if isinstance(stack, Stack) else _path("stack", stack)
+    asked = parse_outputs(outputs) if isinstance(outputs, str) else outputs
+    limit = None if max_memory is None else str(max_memory)
+    opened = open_engine(file, asked, engine, device, clock, tf32=tf32, keep=library != "numpy")
+    found = place if isinstance(place, Stack) else open_any(place, chosen)
     try:
         if library == "cupy" and opened.name.endswith("cpu"):
             raise InputError(f"library 'cupy' needs a GPU, and this runs on '{opened.name}'; use 'torch'")
         source = source_of(found, chosen, opened.facts)
         opened = fit_engine(
-            opened, Path(model), outputs, [source], clock, lambda _: None, overlap=chosen.overlap, tf32=tf32
+            opened, file, asked, [source], clock, lambda _: None, overlap=chosen.overlap, tf32=tf32
         )
-        plan = choose_plan(opened, probe(opened, [source]).demand, batch, max_memory)
+        plan = choose_plan(opened, probe(opened, [source]).demand, batch, limit)
     except BaseException:
         opened.close()
         if not given:
             found.close()
         raise
     return _blocks(opened, source, plan, clock, given, library)
+
+
+def _path(name: str, given: object) -> Path:
+    if isinstance(given, str | os.PathLike):
+        return Path(given)
+    raise InputError(f"{name} is a {type(given).__name__}, no path; save it to a file and give its path")
 
 
 def _check_open(stack: Stack, reading: Reading) -> None:

@@ -80,7 +80,9 @@ class Crew:
         for line in said:
             self._say(line)
         workers = len(self._client.nthreads())
-        self._say(f"{workers} workers, each computing with {self.options.threads} threads")
+        self._say(
+            f"{_count(workers, 'worker')}, each computing with {_count(self.options.threads, 'thread')}"
+        )
         return found
 
     def compute(
@@ -229,6 +231,10 @@ def _machines(client: Any) -> tuple[int, int]:
 
 def _describe_worker() -> tuple[str, int, dict[str, str]]:
     return socket.gethostname(), len(os.sched_getaffinity(0)), versions()
+
+
+def _count(number: int | None, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _result(future: Any, what: str) -> Any:

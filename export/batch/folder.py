@@ -6,7 +6,6 @@ Each is on the disk before the next is begun, so that a crash of the machine los
 While a job works, its process holds a lock on ``infer.json``.
 """
 
-import errno
 import fcntl
 import json
 import re
@@ -23,6 +22,7 @@ from eigenfeatures.eigen.closing import Closing
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import atomic_path, remove_leftovers, settle, sha256, write_text
 from eigenfeatures.export.run_folder import check_empty
+from eigenfeatures.export.system_errors import is_full_disk
 
 RECORD_FILE = "infer.json"
 
@@ -145,7 +145,7 @@ def open_folder(path: Path, record: Mapping[str, Any], resume: bool) -> JobFolde
         check_vacant(path)
         record = {"format": _FORMAT, **record}
         with writing(path):
-            write_text(path / RECORD_FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+            _write_record(path, record)
     else:
         _check_same(path, before, record)
         record = before
@@ -156,6 +156,18 @@ def open_folder(path: Path, record: Mapping[str, Any], resume: bool) -> JobFolde
     except BaseException:
         lock.close()
         raise
+
+
+def _write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Begin a job; of several that begin at once in one folder, one does.
+
+    The record is never replaced, so that all who lock it lock the same file.
+    """
+    try:
+        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        write_text(path / RECORD_FILE, text, new=True)
+    except FileExistsError as error:
+        raise InputError(f"{path} holds a job that began just now; choose another --out") from error
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -186,7 +198,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full_disk(error):
             raise InputError(
                 f"{path}: no space is left; free some and go on with --resume, or use another --out"
             ) from error
@@ -194,7 +206,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_vacant(path: Path) -> None:
-    """Raise `InputError` unless a folder is empty or not there yet."""
+    """Raise `InputError` unless a folder is empty, but for what killed jobs left, or not there yet."""
     try:
         taken = (path / RECORD_FILE).is_file()
     except OSError as error:  # such as a name that is too long

@@ -34,7 +34,8 @@ class Grid:
 def grid_of(source: Source, stride: int, offset: float) -> Grid:
     """Return the grid of maps whose pixel i lies at ``offset + stride * i`` of what is read of a slice."""
     voxel = source.voxel_size
-    z, y, x = (1.0, 1.0, 1.0) if voxel is None else (voxel.z, voxel.y, voxel.x)
+    z, y, x = (float(source.step), 1.0, 1.0) if voxel is None else (voxel.z, voxel.y, voxel.x)
     top, left = (source.region.top, source.region.left) if source.region else (0, 0)
-    origin = (0.0, (top + offset) * y, (left + offset) * x)
+    first = source.origin
+    origin = (first[0], first[1] + (top + offset) * y, first[2] + (left + offset) * x)
     return Grid((z, y * stride, x * stride), origin, voxel is not None)

@@ -53,6 +53,8 @@ def open_work(
     sources: list[Source] = []
     try:
         sources = open_sources(stacks, options.reading, engine.facts)
+        for note in (note for source in sources for note in source.stack.notes):
+            say(note)
         engine = _fitted(engine, model, options, sources, clock, say)
         if options.tf32:
             say(_tf32_accuracy(engine, model, options, sources))

@@ -137,10 +137,11 @@ def plan_blocks(
     needed = demand.peak(batch, batch)
     if needed > limit:
         advice = "or use a smaller --batch-size" if batch > 1 else "or a smaller --roi"
+        number = f"{batch} slices" if batch > 1 else "even one slice"
         allowed = format_bytes(limit) + (" (by default half of what is free)" if by_default else "")
         raise InputError(
-            f"--max-memory {allowed} is too little for {batch} slices at once, which need "
-            f"{format_bytes(needed)} in all; allow that much {advice}"
+            f"--max-memory {allowed} is too little for {number} at once: {format_bytes(needed)} in "
+            f"all; allow that much {advice}"
         )
     step = demand.peak(batch, 2 * batch) - needed
     batches = min(MOST_BATCHES, 1 + (limit - needed) // max(step, 1))

@@ -18,6 +18,7 @@ from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
 from eigenfeatures.eigen.tiff_pages import read_layout
 from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, visible_entries
 from eigenfeatures.eigen.volumes import open_volume
+from eigenfeatures.eigen.voxel_size import Position
 from eigenfeatures.eigen.zarr_stacks import is_zarr
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.windows import check_overlap
@@ -48,7 +49,7 @@ class Reading:
         Of the windows over slices that are larger than the model's. None is half, save that where
         the training cut the centre of its slices, the centre is taken and there are no windows.
     voxel_size : VoxelSize, optional
-        In place of what the files say: z across the slices, as they lie along `axis`.
+        In place of what the files say of sizes and positions: z across the slices, as they lie along `axis`.
     """
 
     axis: int = 0
@@ -112,11 +113,20 @@ class Source:
         return self.region.height, self.region.width
 
     @property
+    def step(self) -> int:
+        """From one of the chosen slices to the next, in slices of the stack."""
+        return int(self.indices[1] - self.indices[0]) if len(self.indices) > 1 else 1
+
+    @property
     def voxel_size(self) -> VoxelSize | None:
         """In micrometres, of the chosen slices."""
         voxel = self.stated or self.stack.voxel_size
-        every = int(self.indices[1] - self.indices[0]) if len(self.indices) > 1 else 1
-        return None if voxel is None else VoxelSize(voxel.z * every, voxel.y, voxel.x)
+        return None if voxel is None else VoxelSize(voxel.z * self.step, voxel.y, voxel.x)
+
+    @property
+    def origin(self) -> Position:
+        """Centre of the stack's first voxel in micrometres; 0 also where the voxel size is stated anew."""
+        return self.stack.origin if self.stated is None else (0.0, 0.0, 0.0)
 
     @property
     def description(self) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from eigenfeatures.kernels import SliceStatistics
 # Above this residual, which is relative to σ₁, a graph's fixed number of steps has not reached its accuracy.
 UNCERTAIN_RESIDUAL = 1e-4
 
+# Below this gradient, float32 loses digits of its square, and in the end the whole of it.
+FAINT_GRADIENT = float(np.sqrt(np.finfo(np.float32).smallest_normal))
+
 _STATISTICS = ("mean", "deviation", "mean_gradient", "total_variation")
 _NUMBERED = {"probabilities": "probability_", "logits": "logit_"}
 _PLAIN = ("alpha_index", "alpha_maximum", "alpha_mean", "gap", "residual")
@@ -75,14 +78,17 @@ def columns(stack: str, arrays: Arrays, classes: Sequence[str]) -> dict[str, Seq
 def flags(arrays: Arrays) -> list[str]:
     """Return for each slice what is to be known before its numbers are trusted, joined by ``;``.
 
-    ``constant`` (one grey value), ``zero`` (no response at all), ``ill-determined`` (σ₂/σ₁ so near 1
-    that u₁ may be any mixture), ``uncertain`` (the SVD's residual is too large), ``invalid`` (a
-    number overflowed), ``filled`` (some of its data are missing, and fill values stand in for them).
+    ``constant`` (one grey value), ``faint`` (values so close that float32 can't hold the squares of their
+    differences, so that the network sees others), ``zero`` (no response at all), ``ill-determined``
+    (σ₂/σ₁ so near 1 that u₁ may be any mixture), ``uncertain`` (the SVD's residual is too large),
+    ``invalid`` (a number overflowed), ``filled`` (some of its data are missing, and fill values stand
+    in for them).
     """
     slices = len(arrays["slice"])
     numbers = [array.reshape(slices, -1) for array in arrays.values() if array.dtype.kind == "f"]
     marks = {
         "constant": arrays["deviation"] == 0,
+        "faint": (arrays["deviation"] > 0) & (arrays["mean_gradient"] < FAINT_GRADIENT),
         "zero": arrays["singular_values"][:, 0] == 0 if "singular_values" in arrays else False,
         "ill-determined": arrays["gap"] > ILL_DETERMINED_RATIO if "gap" in arrays else False,
         "uncertain": arrays["residual"] > UNCERTAIN_RESIDUAL if "residual" in arrays else False,

@@ -3,6 +3,7 @@
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,11 @@ def test_raw_of_either_byte_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "dtype", "reason"),
     [
+        ("ab", "u2", "^shape 'ab': must be whole numbers of slices, rows and columns"),
+        ("389", "u2", "shape '389': must be whole numbers"),
+        (3, "u2", "shape 3: must be whole numbers"),
+        ((3, 8, 9.5), "u2", r"shape \(3, 8, 9.5\): must be whole numbers"),
+        ((3, None, 9), "u2", r"shape \(3, None, 9\): must be whole numbers"),
         ((3, 8, 10), "u2", r"v\.raw: has 432 bytes, but 3×8×10 uint16 are 480; correct shape"),
         ((3, 8, 8), "u2", "has 432 bytes, but 3×8×8 uint16 are 384"),
         ((3, 8, 9), "u1", "has 432 bytes, but 3×8×9 uint8 are 216"),
@@ -86,9 +92,7 @@ def test_raw_of_either_byte_order(tmp_path: Path) -> None:
         ((2**40, 2**40, 2**40), "u2", "has 432 bytes"),
     ],
 )
-def test_raw_that_is_described_wrongly(
-    tmp_path: Path, shape: tuple[int, ...], dtype: str, reason: str
-) -> None:
+def test_raw_that_is_described_wrongly(tmp_path: Path, shape: Any, dtype: str, reason: str) -> None:
     np.zeros((3, 8, 9), np.uint16).tofile(tmp_path / "v.raw")
     with pytest.raises(InputError, match=reason) as refusal:
         open_volume(tmp_path / "v.raw", shape=shape, dtype=dtype)
@@ -106,6 +110,14 @@ def test_raw_without_a_description_and_missing_files(tmp_path: Path) -> None:
         open_volume(tmp_path / "no.raw", shape=(2, 2, 2), dtype="u1")
     with pytest.raises(InputError, match="can't be read: Is a directory"):
         open_volume(tmp_path, shape=(1, 64, 64), dtype="u1")
+
+
+def test_a_file_of_no_kind_that_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", np.zeros((3, 8, 9), np.uint8))
+    with pytest.raises(
+        InputError, match=r"v\.npz: isn't a TIFF file, nor of another kind that is read; export"
+    ):
+        open_volume(tmp_path / "v.npz")
 
 
 def test_a_file_larger_than_memory_is_read_slice_by_slice(tmp_path: Path) -> None:

@@ -438,3 +438,18 @@ def test_every_caption_has_two_sentences() -> None:
 
 def test_every_split_has_its_note() -> None:
     assert {"random", "block", "specimen", "alexnet", "phantom"} <= set(figures.NOTES)
+
+
+def test_a_script_that_the_fonts_lack_needs_no_warning():
+    figure = figures.typical_slices([rng.random((16, 16))], ["試料"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert figures.figure_png(figure).startswith(b"\x89PNG")
+
+
+def test_iterations_are_whole_numbers_on_the_axis():
+    table = {name: np.linspace(1, 9, 9) for name in ("iteration", "epoch")}
+    kinds = [f"{part}_{what}" for part in ("training", "validation") for what in ("loss", "accuracy")]
+    figure = figures.training_progress(table | {kind: np.linspace(0.2, 0.9, 9) for kind in kinds})
+    ticks = figure.axes[1].get_xticks()
+    np.testing.assert_array_equal(ticks, np.round(ticks))

@@ -38,6 +38,62 @@ def test_the_only_volume_is_taken_and_several_are_listed(tmp_path: Path) -> None
         open_volume(path)
 
 
+@pytest.mark.parametrize("root", [True, False])
+@pytest.mark.parametrize("link", [True, False])
+def test_of_several_volumes_the_default_of_nexus_is_taken(tmp_path: Path, root: bool, link: bool) -> None:
+    path = tmp_path / "v.nxs"
+    with h5py.File(path, "w") as file:
+        file["entry/flat"] = file["entry/dark"] = VOLUME // 2
+        file["entry/detector/counts"] = VOLUME
+        file["entry/plot/data"] = h5py.SoftLink("/entry/detector/counts") if link else VOLUME
+        file["entry"].attrs["NX_class"] = "NXentry"
+        file["entry"].attrs["default"] = np.bytes_("plot")
+        file["entry/plot"].attrs["signal"] = "data"
+        if root:
+            file.attrs["default"] = "entry"
+    with open_volume(path, every=2) as stack:
+        assert str(stack.path) == f"{path}:/entry/plot/data"
+        assert stack.notes == (
+            f"{path}: of several volumes, /entry/plot/data is read, which the file has as default",
+        )
+        np.testing.assert_array_equal(stack.read([1]), VOLUME[[2]])
+
+
+@pytest.mark.parametrize("default", ["none", "entry/flat", "entry/out", "loop", 3, ""])
+def test_a_default_that_names_no_volume_counts_for_nothing(tmp_path: Path, default: object) -> None:
+    path = tmp_path / "v.nxs"
+    with h5py.File(path, "w") as file:
+        file["entry/a"] = file["entry/b"] = VOLUME
+        file["entry/flat/data"] = VOLUME[0]
+        file["entry/flat"].attrs["signal"] = "data"
+        file["entry/out"] = h5py.ExternalLink("other.h5", "/")
+        file.create_group("loop").attrs["default"] = "."
+        file.attrs["default"] = default
+    with pytest.raises(InputError, match=r"v\.nxs: holds the volumes /entry/a, /entry/b; name one"):
+        open_volume(path)
+
+
+def test_axes_of_length_1_before_the_three_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "v.h5"
+    with h5py.File(path, "w") as file:
+        file["entry/data"] = VOLUME[None, None]
+        file["entry/colours"] = np.stack([VOLUME, VOLUME])
+    for axis in range(3):
+        with open_volume(path, axis=axis) as stack:
+            expected = np.moveaxis(VOLUME, axis, 0)
+            np.testing.assert_array_equal(stack.read(range(len(expected))), expected)
+
+
+def test_a_file_of_links_to_others_says_so(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["entry/data"] = h5py.ExternalLink("other.h5", "/data")
+    with pytest.raises(
+        InputError,
+        match=r"v\.h5: holds links to other files \(/entry/data\), which aren't followed for safety",
+    ):
+        open_volume(tmp_path / "v.h5")
+
+
 def test_names(tmp_path: Path) -> None:
     path = tmp_path / "v:1.h5"
     with h5py.File(path, "w") as file:

@@ -35,6 +35,12 @@ def test_a_saved_model_answers_as_before(model, tmp_path):
     assert not found.network.training
 
 
+def test_the_weights_may_be_read_by_whoever_may_read_the_rest(model, tmp_path):
+    save_model(model, tmp_path)
+    modes = {(tmp_path / name).stat().st_mode for name in (WEIGHTS_FILE, DESCRIPTION_FILE)}
+    assert len(modes) == 1
+
+
 def _edit(tmp_path, **changes):
     path = tmp_path / DESCRIPTION_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -65,6 +65,20 @@ def test_smallest_slices_are_named_and_work(preset, side):
         build_network(preset, 2, (side - 1, side))
 
 
+@pytest.mark.parametrize(
+    ("classes", "reason"),
+    [
+        (1, "1: must be at least 2"),
+        (0, "0: must"),
+        (2.0, "2.0: must be a whole number"),
+        ("2", "'2': must be"),
+    ],
+)
+def test_fewer_than_two_classes_are_refused(classes, reason):
+    with pytest.raises(InputError, match=f"^classes {reason}"):
+        build_network("small", classes, (64, 64))
+
+
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(InputError, match="preset 'vgg' is unknown; choose one of paper, reduced"):
         build_network("vgg", 2, (64, 64))

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,6 +156,22 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
         make_phantom(tmp_path / "new", slices=2, size=7)
     (tmp_path / "empty").mkdir()
     assert (make_phantom(tmp_path / "empty", slices=2, size=8) / "sample1" / "slice_1.tif").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"layout": "foo"}, "layout 'foo': must be 'folders' or 'stacks'"),
+        ({"slices": 1.5}, "slices 1.5: must be a whole number"),
+        ({"size": "8"}, "size '8': must be a whole number"),
+        ({"seed": None}, "seed None: must be a whole number"),
+        ({"seed": -1}, "seed -1: must be at least 0"),
+    ],
+)
+def test_arguments_that_make_no_sense(tmp_path: Path, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=f"^{reason}"):
+        make_phantom(tmp_path / "p", **{"slices": 2, "size": 8} | options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_left_of_a_phantom_that_failed(tmp_path: Path) -> None:

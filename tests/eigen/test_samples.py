@@ -32,6 +32,12 @@ def _specimens(samples: object) -> list[tuple[str, str, str]]:
     return [(specimen.sample, specimen.name, specimen.source) for specimen in samples.specimens]
 
 
+def test_a_file_in_place_of_the_folder_is_told_as_such(tmp_path: Path) -> None:
+    _write_stack(tmp_path / "scan.tif", _volume(0))
+    with pytest.raises(InputError, match=r"scan\.tif: is a file; give the folder"):
+        open_samples(tmp_path / "scan.tif")
+
+
 def test_every_kind_of_class_side_by_side(tmp_path: Path) -> None:
     a10 = _write_slices(tmp_path / "a10", _volume(0, slices=11))
     a2 = _write_stack(tmp_path / "a2.ome.tif", _volume(1))
@@ -39,6 +45,7 @@ def test_every_kind_of_class_side_by_side(tmp_path: Path) -> None:
     right = _write_slices(tmp_path / "b, odd näme!" / "plate9", _volume(3, slices=4))
     (tmp_path / "LICENSE").write_text("text")
     (tmp_path / ".DS_Store").write_text("hidden")
+    _write_stack(tmp_path / "__MACOSX" / "._a2.ome.tif", _volume(1))
     (tmp_path / "a10" / "scan.log").write_text("text")
     with open_samples(tmp_path) as samples:
         assert samples.classes == ("a2", "a10", "b, odd näme!")
@@ -136,6 +143,15 @@ def test_regions_that_do_not_fit(tmp_path: Path, options: dict[str, object], rea
         _write_stack(tmp_path / f"{name}.tif", _volume(0))
     with pytest.raises(InputError, match=reason):
         open_samples(tmp_path, **options)
+
+
+def test_what_is_to_know_of_a_stack_is_noted(tmp_path: Path) -> None:
+    for name, numbers in (("a", (1, 2, 4)), ("b", (1, 2, 3))):
+        (tmp_path / name).mkdir()
+        for number in numbers:
+            tifffile.imwrite(tmp_path / name / f"s{number}.tif", np.zeros((9, 9), np.uint8))
+    with open_samples(tmp_path) as samples:
+        assert samples.notes == (f"{tmp_path / 'a'}: its numbered slices lack 1 (3); the others are read on",)
 
 
 def test_voxel_size_is_that_of_all_stacks_or_none(tmp_path: Path) -> None:

@@ -92,9 +92,17 @@ def test_what_cannot_be_split_is_refused(samples, tmp_path):
         split_slices(samples, "thirds", 0)
     with (
         open_samples(write_samples(tmp_path, {"a": [2], "b": [9]})) as few,
-        pytest.raises(InputError, match="too few"),
+        pytest.raises(InputError, match=r"too few.*, or another split$"),
     ):
         split_slices(few, "block", 0)
+    for name in ("a", "b"):
+        (tmp_path / "single" / name).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "single" / name / "s0.tif", np.eye(16, dtype=np.uint8))
+    with (
+        open_samples(tmp_path / "single") as few,
+        pytest.raises(InputError, match=r"too few.* of at least 10 slices$"),
+    ):
+        split_slices(few, "random", 0)
 
 
 def test_paper_sizes_give_the_papers_iterations_an_epoch(tmp_path):

@@ -136,6 +136,23 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
         np.testing.assert_array_equal(stack.read([11, 2], Region(5, 6, 7, 8)), images[[11, 2], 5:12, 6:14])
 
 
+def test_numbers_that_a_folder_lacks_are_told(tmp_path: Path) -> None:
+    _write_slices(tmp_path / "folder", random_images(np.uint8, (20, 8, 9)))
+    with open_stack(tmp_path / "folder") as stack:
+        assert stack.notes == ()
+    for number in (3, 4, 9):
+        (tmp_path / "folder" / f"s{number}.tif").unlink()
+    with open_stack(tmp_path / "folder") as stack:
+        assert stack.shape[0] == 17
+        said = f"{tmp_path / 'folder'}: its numbered slices lack 3 (3, 4, 9); the others are read on"
+        assert stack.notes == (said,)
+    (tmp_path / "folder" / "s13.tif").unlink()
+    for number in (11, 12):
+        (tmp_path / "folder" / f"s{number}.tif").unlink()
+    with open_stack(tmp_path / "folder") as stack:
+        assert "lack 6 (3, 4, 9, 11, 12, …);" in stack.notes[0]
+
+
 @pytest.mark.parametrize(
     ("odd", "reason"),
     [

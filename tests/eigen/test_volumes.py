@@ -215,6 +215,9 @@ def test_values_that_are_not_finite_name_the_slice(tmp_path: Path, kind: str) ->
         ({"axis": 3}, "axis 3: must be 0, 1 or 2"),
         ({"axis": -1}, "axis -1: must be"),
         ({"every": 0}, "every 0: must be at least 1"),
+        ({"every": 1.5}, "every 1.5: must be a whole number"),
+        ({"axis": 1.0}, "axis 1.0: must be a whole number"),
+        ({"axis": np.eye(2)}, r"axis array\(\[\[1., 0.\], \[0., 1.\]\]\): must be a whole number"),
         ({"missing": "ignore"}, "missing 'ignore': must be 'refuse' or 'fill'"),
         ({"shape": SHAPE}, "needs both, shape and dtype"),
         ({"dtype": "u2"}, "needs both, shape and dtype"),
@@ -224,6 +227,27 @@ def test_arguments_that_make_no_sense(tmp_path: Path, options: dict[str, Any], r
     source = _npy(tmp_path / "v.npy", np.zeros(SHAPE, np.uint16))
     with pytest.raises(InputError, match=reason):
         open_volume(source, **options)
+
+
+@pytest.mark.parametrize("indices", [[0.5], [1.0], ["1"], "1", 1, None, np.zeros(2), [[1]]])
+def test_slices_are_read_by_whole_numbers(tmp_path: Path, indices: Any) -> None:
+    with _make(tmp_path, "npy", np.zeros(SHAPE, np.uint8)) as stack:
+        with pytest.raises(
+            InputError, match=r"v\.npy: slices are read by a list of whole numbers"
+        ) as refusal:
+            stack.read(indices)
+        assert "\n" not in str(refusal.value)
+        assert stack.read(np.array([3, 1], np.uint8)).shape == (2, *SHAPE[1:])
+
+
+@pytest.mark.parametrize("options", [{}, {"axis": 1}, {"every": 2}])
+@pytest.mark.parametrize("kind", ["Zarr 3", "HDF5", "npy", "raw", "TIFF", "TIFF folder"])
+def test_nothing_is_read_of_a_closed_stack(tmp_path: Path, kind: str, options: dict[str, int]) -> None:
+    with _make(tmp_path, kind, np.ones(SHAPE, np.uint8), **options) as stack:
+        stack.read([0])
+    with pytest.raises(InputError, match=r"v[^ ]*: is closed; open it again to read it$"):
+        stack.read([0])
+    stack.close()  # as often as one likes
 
 
 @pytest.mark.parametrize("kind", ["Zarr 2", "Zarr 3", "HDF5", "npy", "raw"])

@@ -126,6 +126,65 @@ def test_a_scale_of_all_levels_multiplies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (200.5, 2_040_000, 1.5)),
+        ({"every": 4}, (200.5, 2_040_000, 1.5)),
+        ({"axis": 1}, (2_040_000, 200.5, 1.5)),
+        ({"axis": 2, "every": 3}, (1.5, 200.5, 2_040_000)),
+    ],
+)
+def test_the_origin_is_in_micrometres_and_follows_the_axis(
+    tmp_path: Path, options: dict[str, int], expected: tuple[float, ...]
+) -> None:
+    """The translation of all levels comes after their scale."""
+    image = _image("czyx", (1, 3, 2, 1), units={"z": "micrometer", "y": "millimeter", "x": "nanometer"})
+    level = image["datasets"][0]["coordinateTransformations"]
+    level.append({"type": "translation", "translation": [7, 100, 1000, 3000]})
+    image["coordinateTransformations"] = [
+        {"type": "scale", "scale": [1, 2, 2, 0.5]},
+        {"type": "translation", "translation": [7, 0.5, 40, 0]},
+    ]
+    path = _ome(tmp_path / "v.zarr", random_images(np.uint8, (1, *SHAPE)), image)
+    for opened in (path, path / "0"):
+        with open_volume(opened, **options) as stack:
+            assert stack.origin == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("translation", "units"), [([1, 2], UNITS), ([1, 2, float("nan")], UNITS), ([1, 2, 3], {})]
+)
+def test_an_origin_that_means_nothing_counts_for_nothing(
+    tmp_path: Path, translation: list[float], units: dict[str, str]
+) -> None:
+    image = _image(units=units)
+    image["datasets"][0]["coordinateTransformations"].append(
+        {"type": "translation", "translation": translation}
+    )
+    path = _ome(tmp_path / "v.zarr", random_images(np.uint8, SHAPE), image)
+    with open_volume(path) as stack:
+        assert stack.origin == (0, 0, 0)
+        assert stack.voxel_size == (VoxelSize(3, 2, 1) if units else None)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"units": {}}, True),
+        ({"units": {}, "scale": (1, 1, 1)}, False),
+        ({}, False),
+        ({"scale": (3,)}, False),
+    ],
+)
+def test_a_scale_without_a_unit_is_told(tmp_path: Path, change: dict[str, Any], told: bool) -> None:
+    path = _ome(tmp_path / "v.zarr", random_images(np.uint8, SHAPE), _image(**change))
+    with open_volume(path, every=2) as stack:
+        assert [note.partition(": ")[2] for note in stack.notes] == [
+            "its scale has no known unit of length: lengths are in voxels, unless a voxel size is stated"
+        ] * told
+
+
+@pytest.mark.parametrize(
     ("axes", "shape", "reason"),
     [
         ("cyx", (3, 6, 5), "is an image of 3 c × 6 y × 5 x; save one greyscale volume"),
@@ -219,7 +278,7 @@ def test_a_region_beside_the_missing_chunk_is_read(tmp_path: Path) -> None:
 def test_a_missing_shard_and_a_missing_chunk_of_a_plane(tmp_path: Path) -> None:
     path = _write(tmp_path / "v.zarr", random_images(np.uint8, SHAPE), shards=(8, 12, 10))
     (path / "c/0/0/0").unlink()
-    with open_volume(path) as stack, pytest.raises(InputError, match=r"slice 7 .* lacks chunk 0\.0\.0"):
+    with open_volume(path) as stack, pytest.raises(InputError, match=r"slice 7 .* lacks chunk 1\.0\.0"):
         stack.read([8, 7])
     plane = _write(tmp_path / "p.zarr", random_images(np.uint8, (12, 10)), chunks=(6, 5))
     (plane / "c/1/0").unlink()
@@ -229,6 +288,53 @@ def test_a_missing_shard_and_a_missing_chunk_of_a_plane(tmp_path: Path) -> None:
             pytest.raises(InputError, match=rf"slice {index} .* 1\.0;"),
         ):
             stack.read(range(stack.shape[0]))
+
+
+INDEX = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+
+
+@pytest.mark.parametrize("index", [INDEX, INDEX[:1]])
+@pytest.mark.parametrize("location", ["start", "end"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_chunk_that_a_shard_lacks_is_missing(
+    tmp_path: Path, location: str, index: list[dict[str, Any]], axis: int
+) -> None:
+    volume = random_images(np.uint8, SHAPE)
+    volume[4:8, 0:6, 5:10] = 7  # the fill value, which zarr leaves out
+    shards = {"shape": (8, 12, 10), "index_location": location}
+    path = tmp_path / "v.zarr"
+    made = zarr.create_array(path, shape=SHAPE, chunks=CHUNKS, shards=shards, dtype="u1", fill_value=7)
+    made[...] = 1
+    _with_index_codecs(path, index)
+    zarr.open_array(path, mode="r+")[...] = volume
+    expected = np.moveaxis(volume, axis, 0)
+    holes = np.flatnonzero(np.moveaxis(volume[4:8, 0:6, 5:10] == 7, axis, 0).any((1, 2)))
+    first = (4, 0, 5)[axis]
+    with open_volume(path, axis=axis) as stack:
+        assert stack.read([0 if first else 6]).shape[0] == 1
+        with pytest.raises(InputError, match=rf"slice {first} .*lacks chunk 1\.0\.1; copy the data"):
+            stack.read(range(len(expected)))
+    with open_volume(path, axis=axis, missing="fill") as stack:
+        np.testing.assert_array_equal(stack.read(range(len(expected))), expected)
+        assert [k for k in range(len(expected)) if stack.is_filled(k)] == list(holes + first)
+
+
+def _with_index_codecs(path: Path, codecs: list[dict[str, Any]]) -> None:
+    """Let the indices of an array's shards be stored by other codecs, from here on."""
+    described = json.loads((path / "zarr.json").read_text())
+    described["codecs"][0]["configuration"]["index_codecs"] = codecs
+    (path / "zarr.json").write_text(json.dumps(described))
+    shutil.rmtree(path / "c", ignore_errors=True)
+
+
+def test_a_shard_whose_index_is_stored_otherwise_counts_as_a_whole(tmp_path: Path) -> None:
+    path = _write(tmp_path / "v.zarr", np.zeros(SHAPE, np.uint8), shards=(8, 12, 10))
+    _with_index_codecs(path, [{"name": "bytes", "configuration": {"endian": "big"}}])
+    volume = random_images(np.uint8, SHAPE)
+    volume[:4, :6, :5] = 0
+    zarr.open_array(path, mode="r+")[...] = volume
+    with open_volume(path) as stack:
+        np.testing.assert_array_equal(stack.read(range(9)), volume)
 
 
 def test_a_chunk_that_holds_only_fill_values_may_have_been_left_out(tmp_path: Path) -> None:

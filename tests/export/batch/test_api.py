@@ -93,6 +93,34 @@ def test_a_mistake_is_told_at_once(finished_run, stacks):
         export.infer(finished_run, stacks / "sample1.tif", reading=Reading(region=Region(0, 0, 30, 30)))
 
 
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"batch": 0}, "batch 0 is out of range; give at least 1"),
+        ({"batch": -3}, "batch -3 is out of range; give at least 1"),
+        ({"batch": 2.5}, "batch 2.5: must be a whole number"),
+        ({"max_memory": 0.5}, "--max-memory '0.5' is no size"),
+        ({"max_memory": "much"}, "--max-memory 'much' is no size"),
+        ({"outputs": ""}, "names no output; give some"),
+        (
+            {"stack": np.zeros((3, 40, 40), np.uint8)},
+            "stack is a ndarray, no path; save it to a file and give",
+        ),
+        ({"model": None}, "model is a NoneType, no path"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(given, reason, finished_run, stacks):
+    with pytest.raises(InputError, match=reason):
+        export.infer(**{"model": finished_run, "stack": stacks / "sample1.tif", **given})
+
+
+@pytest.mark.parametrize("max_memory", [4 * 10**10, 4e10, np.int64(4 * 10**10)])
+def test_memory_may_be_a_number_and_outputs_a_text(max_memory, finished_run, stacks):
+    path = str(stacks / "sample1.tif")
+    blocks = list(export.infer(finished_run, path, max_memory=max_memory, outputs="probabilities, gap"))
+    assert {*blocks[0].arrays} == {"probabilities", "gap", *OF_NUMPY}
+
+
 def test_an_exported_file_is_run_without_torch(finished_run, stacks, tmp_path):
     """Importing it takes longer than all else that comes before the first result."""
     script = (

@@ -210,7 +210,7 @@ def test_local_workers_from_the_command_line(finished_run, tmp_path):
     assert not left, "no worker is left"
     answer = call("infer", finished_run, stack, *options, "local:1")
     assert answer.code == 0, answer.error
-    assert "1 workers, each computing with 1 threads" in answer.error
+    assert "1 worker, each computing with 1 thread\n" in answer.error
     assert content(tmp_path / "out") == content(tmp_path / "alone")
 
 

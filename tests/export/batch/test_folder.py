@@ -8,6 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from eigenfeatures.eigen import files
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.batch.folder import open_folder, writing
 
@@ -85,6 +86,44 @@ def test_what_a_kill_left_behind_is_removed(begun):
         file.write_bytes(b"half")
     open_folder(begun.path, RECORD, True)
     assert [file for file in left if file.exists()] == []
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_kill_before_the_record_is_there_bars_nothing(resume, tmp_path):
+    (tmp_path / ".infer.0123abcd.json").write_bytes(b"half")
+    with open_folder(tmp_path, RECORD, resume):
+        assert [file.name for file in tmp_path.iterdir()] == ["infer.json"]
+    (tmp_path / "infer.json").rename(tmp_path / ".gitignore")
+    with pytest.raises(InputError, match="is not empty"):
+        open_folder(tmp_path, RECORD, resume)
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("resume", [False, True])
+def test_of_two_jobs_that_begin_at_once_one_has_the_folder(resume, links, tmp_path, monkeypatch):
+    """The second comes in when the first has found the folder empty and written its record."""
+    settle, entered = files.settle, []
+
+    def meanwhile(file):
+        settle(file)
+        if not entered:
+            entered.append(None)
+            entered[0] = open_folder(tmp_path / "out", {**RECORD, "plan": {"block": 1}}, resume)
+
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(files, "settle", meanwhile)
+    if not links:
+        monkeypatch.setattr(files.os, "link", refuse)
+    with pytest.raises(InputError, match="out holds a job that began just now"):
+        open_folder(tmp_path / "out", RECORD, resume)
+    (second,) = entered
+    assert second.record["plan"] == {"block": 1}
+    with pytest.raises(InputError, match="out belongs to a job that is at work"):
+        open_folder(tmp_path / "out", RECORD, True)
+    second.close()
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["infer.json"]
 
 
 def test_files_of_others_are_kept(begun):
@@ -173,3 +212,13 @@ def test_a_folder_in_a_file_can_t_be_written(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="can't be written"), writing(tmp_path / "file"):
         Path(tmp_path / "file" / "below").mkdir()
+
+
+def test_a_full_disk_is_told_as_such_also_by_numpy_s_writer(tmp_path):
+    """By which tifffile writes; its error has no number."""
+    with (
+        Path("/dev/full").open("wb") as full,
+        pytest.raises(InputError, match="no space is left; free some and go on with --resume"),
+        writing(tmp_path),
+    ):
+        np.zeros(2**16).tofile(full)

@@ -16,6 +16,7 @@ from fake_engine import FakeEngine, results_of, run_job
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.progress import silent
+from eigenfeatures.eigen.stacks import Region, VoxelSize
 from eigenfeatures.export.batch import to_folder
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.folder import JobFolder
@@ -104,6 +105,41 @@ def test_the_volume_of_a_voxel_size_keeps_it(tmp_path):
         pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
     assert [pixels[f"PhysicalSize{axis}"] for axis in "ZYX"] == pytest.approx([6, 8, 4])
     assert pixels["PhysicalSizeXUnit"] == "µm"
+
+
+@pytest.mark.parametrize(
+    ("reading", "expected"),
+    [
+        ({}, [0, 100, 201, 305.25]),
+        ({"every": 4}, [0, 100, 201, 305.25]),
+        ({"axis": 1}, [0, 200, 101.5, 305.25]),
+        ({"voxel_size": VoxelSize(3.0, 2.0, 1.5)}, [0, 0, 1, 5.25]),
+    ],
+)
+def test_maps_lie_where_the_scan_lies(reading, expected, tmp_path):
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    placed = [
+        {"type": "scale", "scale": [3, 2, 1.5]},
+        {"type": "translation", "translation": [100, 200, 300]},
+    ]
+    image = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": placed}]}
+    group = zarr.create_group(tmp_path / "s.zarr", attributes={"ome": {"multiscales": [image]}})
+    group.create_array("0", data=random_stack())
+    run_job(tmp_path / "s.zarr", tmp_path / "out", reading=Reading(region=Region(0, 3, 8, 8), **reading))
+    group = zarr.open_group(tmp_path / "out" / "eigenfeatures" / "s.ome.zarr", mode="r")
+    transformations = group.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    # relu2 of the small network begins half a pixel within.
+    assert transformations[1]["translation"] == pytest.approx(expected)
+
+
+def test_what_is_to_know_of_a_stack_is_said(tmp_path):
+    axes = [{"name": name, "type": "space"} for name in "zyx"]
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [3, 2, 1]}]}
+    attributes = {"ome": {"multiscales": [{"axes": axes, "datasets": [level]}]}}
+    zarr.create_group(tmp_path / "s.zarr", attributes=attributes).create_array("0", data=random_stack())
+    said = []
+    run_job(tmp_path / "s.zarr", tmp_path / "out", say=said.append)
+    assert sum("its scale has no known unit of length" in line for line in said) == 1
 
 
 @pytest.mark.parametrize("form", ["zarr", "tiff"])

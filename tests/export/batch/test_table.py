@@ -57,6 +57,7 @@ def test_columns_without_arrays_are_left_out():
     [
         ({}, ["", "", ""]),
         ({"deviation": [1.0, 0, 1]}, ["", "constant", ""]),
+        ({"mean_gradient": [0, 1e-20, 1e-18], "deviation": [0, 1e-20, 1e-18]}, ["constant", "faint", ""]),
         ({"singular_values": [[1.0], [1], [0]], "gap": [0.5, 0.995, 0]}, ["", "ill-determined", "zero"]),
         ({"gap": [0.99, 0.9901, 0]}, ["", "ill-determined", ""]),
         ({"residual": [1e-4, 1.1e-4, 0]}, ["", "uncertain", ""]),

@@ -158,7 +158,10 @@ def test_maps_lie_at_the_centres_of_their_receptive_fields(preset, layer, resolu
 
 
 def test_a_grid_begins_at_the_offset_within_the_region():
-    source = SimpleNamespace(region=Region(10, 20, 64, 64), voxel_size=VoxelSize(3.0, 0.5, 2.0))
-    assert grid_of(source, 8, 7.0) == Grid((3, 4, 16), (0, 8.5, 54), True)
-    source = SimpleNamespace(region=None, voxel_size=None)
-    assert grid_of(source, 1, 0.5) == Grid((1, 1, 1), (0, 0.5, 0.5), False)
+    source = SimpleNamespace(
+        region=Region(10, 20, 64, 64), voxel_size=VoxelSize(3.0, 0.5, 2.0), origin=(1.0, 2.0, 3.0)
+    )
+    assert grid_of(source, 8, 7.0) == Grid((3, 4, 16), (1, 10.5, 57), True)
+    # Without a voxel size in voxels, also where slices are left out.
+    source = SimpleNamespace(region=None, voxel_size=None, step=4, origin=(0.0, 0.0, 0.0))
+    assert grid_of(source, 1, 0.5) == Grid((4, 1, 1), (0, 0.5, 0.5), False)

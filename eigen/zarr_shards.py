@@ -1,0 +1,68 @@
+"""Which chunks a shard of a Zarr array holds: the index at one end of its file tells.
+
+References
+----------
+Zarr specification, version 3, codec "sharding_indexed".
+"""
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ABSENT = np.iinfo(np.uint64).max  # as the offset of a chunk
+_CHECKSUM_BYTES = 4
+
+
+class Shards:
+    """Files of many chunks each, in an array whose one codec is that of shards.
+
+    Parameters
+    ----------
+    per_shard : tuple of int
+        How many chunks a shard has along each axis.
+    at_start : bool
+        Whether the index stands before the chunks, in place of after them.
+    checksum : bool
+        Whether a checksum follows the index.
+    """
+
+    def __init__(self, per_shard: tuple[int, ...], *, at_start: bool, checksum: bool) -> None:
+        self._per_shard, self._at_start, self._checksum = per_shard, at_start, checksum
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any], chunks: tuple[int, ...], shards: tuple[int, ...]) -> Self | None:
+        """Return the shards that an array's metadata describe; None where the index is stored otherwise."""
+        settings = metadata["codecs"][0]["configuration"]
+        plain, *further = settings["index_codecs"]
+        names = [codec["name"] for codec in (plain, *further)]
+        if names not in (["bytes"], ["bytes", "crc32c"]) or plain["configuration"]["endian"] != "little":
+            return None
+        per_shard = tuple(whole // part for whole, part in zip(shards, chunks, strict=True))
+        return cls(per_shard, at_start=settings.get("index_location") == "start", checksum="crc32c" in names)
+
+    def shard_of(self, chunk: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the coordinates of the shard of a chunk."""
+        return tuple(number // count for number, count in zip(chunk, self._per_shard, strict=True))
+
+    def holds(self, file: Path, chunk: tuple[int, ...]) -> bool:
+        """Tell whether a chunk is in the file of its shard, which is there."""
+        status = file.stat()
+        length = 16 * math.prod(self._per_shard)
+        behind = 0 if self._at_start else status.st_size - length - _CHECKSUM_BYTES * self._checksum
+        stored = _stored(file, behind, length, (status.st_size, status.st_mtime_ns))
+        place = tuple(number % count for number, count in zip(chunk, self._per_shard, strict=True))
+        return bool(stored.reshape(self._per_shard)[place])
+
+
+@lru_cache(maxsize=64)
+def _stored(file: Path, first: int, length: int, version: tuple[int, int]) -> NDArray[np.bool_]:  # noqa: ARG001
+    """Tell which chunks an index has; it is read once for all of a shard's, while the file is the same."""
+    with file.open("rb") as stream:
+        stream.seek(first)
+        index = np.frombuffer(stream.read(length), "<u8").reshape(-1, 2)  # an offset and a length each
+    return np.asarray(index[:, 0] != _ABSENT)
