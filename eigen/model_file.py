@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import atomic_path, sha256, write_text
@@ -43,8 +44,7 @@ class Model:
 def save_model(model: Model, folder: Path) -> None:
     """Write ``model.safetensors`` and then ``model.json``, which names its hash."""
     weights = folder / WEIGHTS_FILE
-    with atomic_path(weights) as temporary:
-        save_file(model.network.tensors(), temporary)
+    write_tensors(weights, model.network.tensors())
     description = {
         "format": _FORMAT,
         "preset": model.network.preset,
@@ -55,6 +55,15 @@ def save_model(model: Model, folder: Path) -> None:
         "weights_sha256": sha256(weights),
     }
     write_text(folder / DESCRIPTION_FILE, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, whole or not at all, that others may read as far as the umask lets them."""
+    with atomic_path(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file(tensors, temporary, metadata)
+        temporary.chmod(mode)  # safetensors makes files for their owner only
 
 
 def load_model(folder: Path) -> Model:

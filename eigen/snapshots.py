@@ -4,17 +4,16 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.files import atomic_path
+from eigenfeatures.eigen.model_file import write_tensors
 from eigenfeatures.eigen.network import Network, build_network
 
 
 def save_snapshot(folder: Path, layer: str, iteration: int, network: Network) -> None:
     """Write the layers up to `layer` as they are at an iteration."""
-    with atomic_path(snapshot_path(folder, iteration)) as temporary:
-        save_file(network.up_to(layer).tensors(), temporary)
+    write_tensors(snapshot_path(folder, iteration), network.up_to(layer).tensors())
 
 
 def load_snapshot(

@@ -62,7 +62,7 @@ def split_slices(samples: SampleSet, how: str, seed: int) -> NDArray[np.str_]:
             if not np.any(split[samples.label == label] == part):
                 raise InputError(
                     f"sample '{name}' has too few slices for a {part} part in the split '{how}'; "
-                    "use stacks of at least 10 slices, or another split"
+                    f"use stacks of at least 10 slices{'' if how == 'random' else ', or another split'}"
                 )
     return split
 

@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from eigenfeatures.eigen.choices import AUGMENTATIONS, LABELS
 from eigenfeatures.eigen.device import training_precision
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.files import atomic_path
+from eigenfeatures.eigen.model_file import write_tensors
 from eigenfeatures.eigen.network import Network
 from eigenfeatures.eigen.preprocessing import Preprocessing
 from eigenfeatures.eigen.progress import Track, silent
@@ -135,7 +134,7 @@ def check_batch_size(batch_size: int, slices: int) -> None:
     if batch_size > slices:
         raise InputError(
             f"batch size {batch_size} is larger than the {slices} slices to train on; "
-            f"use --batch-size {max(1, slices // 2)} or less"
+            f"use --batch-size {slices} or less"
         )
 
 
@@ -294,8 +293,7 @@ def _stops_early(history: list[TrainingStep], patience: int | None) -> bool:
 
 
 def _save_checkpoint(path: Path, network: Network, history: list[TrainingStep]) -> None:
-    with atomic_path(path) as temporary:
-        save_file(network.tensors(), temporary, {"history": json.dumps([asdict(step) for step in history])})
+    write_tensors(path, network.tensors(), {"history": json.dumps([asdict(step) for step in history])})
 
 
 def _load_checkpoint(path: Path, network: Network) -> list[TrainingStep]:

@@ -14,6 +14,7 @@ from eigenfeatures.export.infer_command import infer
 from eigenfeatures.export.missing import install_advice
 from eigenfeatures.export.options import RESUME, Values, reports, with_settings
 from eigenfeatures.export.settings import Settings
+from eigenfeatures.export.system_errors import in_words
 
 app = typer.Typer(
     help="What makes these X-ray CT samples different? From slices to a classifier and its eigenfeatures.",
@@ -176,14 +177,17 @@ def features(
 
     Example: eigenfeatures features run1 --layer relu1 --rank 3
     """
-    from eigenfeatures.export.features import features_step
+    from eigenfeatures.export.features import features_step, say_outdated
     from eigenfeatures.export.pipeline import summary
+    from eigenfeatures.export.run_folder import RunFolder
     from eigenfeatures.export.steps import open_run
 
     talk = terminal_talk()
+    before = RunFolder.open(run).settings
     changes = {"layer": layer, "resolution": resolution, "rank": rank, "device": device}
     with open_run(run, talk, **changes) as (folder, stacks, model):
         features_step(folder, stacks, model, talk)
+    say_outdated(folder, before, talk)
     return summary(folder)
 
 
@@ -339,6 +343,6 @@ def _fail(error: Exception, code: int, arguments: list[str]) -> int:
     if "--debug" in arguments:
         raise error
     # Typer's own text of an error leaves out which option or argument it is about.
-    text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+    text = error.format_message() if isinstance(error, typer.TyperException) else in_words(error)
     print_error(text or type(error).__name__)
     return code

@@ -22,7 +22,7 @@ from eigenfeatures.eigen.responses import stride_of
 from eigenfeatures.eigen.samples import SampleSet, Specimen
 from eigenfeatures.eigen.stacks import VoxelSize
 from eigenfeatures.export.run_folder import RunFolder
-from eigenfeatures.export.settings import Settings
+from eigenfeatures.export.settings import FEATURE_SETTINGS, Settings
 from eigenfeatures.export.steps import fill_slices
 from eigenfeatures.export.tables import read_table
 from eigenfeatures.export.talk import Talk
@@ -63,6 +63,17 @@ def features_step(folder: RunFolder, samples: SampleSet, model: Model, talk: Tal
     fill_slices(folder, {name: [row[name] for row in rows] for name in rows[0]})
     # Not before, so that run.toml never names a layer that slices.csv is not of.
     folder.write_record()
+
+
+def say_outdated(folder: RunFolder, before: Settings, talk: Talk) -> None:
+    """Say which files of a run are still of its features as they were `before`."""
+    changed = [name for name in FEATURE_SETTINGS if getattr(folder.settings, name) != getattr(before, name)]
+    made_by = {"report": folder.report, "export": folder.onnx}
+    old = {step: file.name for step, file in made_by.items() if file.is_file()}
+    if changed and old:
+        former = ", ".join(f"{name} = {getattr(before, name)}" for name in changed)
+        steps = " and ".join(f"'eigenfeatures {step} {folder.path}'" for step in old)
+        talk.say(f"{' and '.join(old.values())} in {folder.path} still have {former}; renew with {steps}")
 
 
 def map_voxel_size(folder: RunFolder, samples: SampleSet, model: Model) -> VoxelSize | None:

@@ -97,9 +97,25 @@ class Finished:
         return most_typical(self.samples, numbers(self.table["mean_gradient"]))
 
     @cached_property
+    def typical_names(self) -> list[str]:
+        """What the typical slices are called in figures: sample, specimen where it has several, number."""
+        return [self.slice_name(int(index)) for index in self.typical]
+
+    @cached_property
     def strongest_sample(self) -> int:
         """The sample whose gradient is largest, as sample 3 is in the paper."""
         return int(np.argmax(numbers(self.table["mean_gradient"])[self.typical]))
+
+    @property
+    def strongest_name(self) -> str:
+        """What the typical slice of `strongest_sample` is called."""
+        return self.typical_names[self.strongest_sample]
+
+    def slice_name(self, index: int) -> str:
+        """Return what a slice is called in figures."""
+        specimen = self.samples.specimens[self.samples.specimen_of[index]]
+        names = dict.fromkeys((specimen.sample, specimen.name))
+        return f"{', '.join(names)}, slice {self.samples.slice_of[index]}"
 
     @cached_property
     def slices(self) -> NDArray[Any]:

@@ -25,7 +25,7 @@ def infer(
     ] = None,
     axis: Annotated[int, typer.Option(help="Axis of the stack along which the slices lie: 0, 1, 2.")] = 0,
     roi: Annotated[str | None, typer.Option(help="Part of each slice: top,left,height,width.")] = None,
-    every: Annotated[int, typer.Option(help="Take each so-manyth slice.")] = 1,
+    every: Annotated[int, typer.Option(help="Take every N-th slice only.")] = 1,
     overlap: Annotated[
         float | None, typer.Option(help="Of windows over slices larger than the model's (default: 0.5).")
     ] = None,

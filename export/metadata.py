@@ -129,6 +129,8 @@ def load_graph(path: Path) -> onnx.ModelProto:
         When it is missing, no ONNX, or refers to another file.
     """
     if not path.is_file():
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; give an .onnx file, such as {path / 'model.onnx'}")
         raise InputError(f"{path} is missing; export a model first")
     try:
         proto = onnx.load_model(path, load_external_data=False)

@@ -18,7 +18,7 @@ Values = dict[str, Any]
 RESUME = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")]
 
 _CONFIG = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with the same settings; options override it.")
+    Path | None, typer.Option("--config", help="TOML file of settings, or a run.toml; options override it.")
 ]
 _JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 _DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -104,11 +104,17 @@ def _text(value: Any) -> str:
 
 
 def _merge(config: Path | None, chosen: Values) -> Settings:
-    base = Settings.from_toml(read_config(config), config) if config else Settings()
+    base = Settings.from_toml(_settings_in(read_config(config)), config) if config else Settings()
     given = {name: value for name, value in chosen.items() if value not in (None, [])}
     if "roi" in given:
         given["roi"] = tuple(given["roi"])
     return replace(base, **given)
+
+
+def _settings_in(values: Values) -> Values:
+    """Take the settings out of a ``run.toml``; another file holds nothing else."""
+    recorded = values.get("settings")
+    return recorded if isinstance(recorded, dict) else values
 
 
 def _option(item: Field[Any], kind: Any) -> inspect.Parameter:

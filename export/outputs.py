@@ -146,5 +146,5 @@ def checked_request(
             "network was trained on; leave it out, or export without any size"
         )
     if any_size and resolution == "dense":
-        raise InputError("a dense graph has one size; export for any size with resolution 'pooled'")
+        raise InputError("a dense graph has one size; give --resolution pooled with --any-size")
     return request

@@ -34,8 +34,10 @@ def compare_step(
     Raises
     ------
     InputError
-        When a step before this one is missing, or the two runs have not the same slices.
+        When a step before this one is missing, or the two are one run or have not the same slices.
     """
+    if opened[0].path.resolve() == other[0].path.resolve():
+        raise InputError(f"--compare {other[0].path} is the run itself; give another run, or leave it out")
     run, compared = Finished(*opened), Finished(*other)
     if not run.cuts_as(compared):
         raise InputError(
@@ -98,7 +100,7 @@ def _tables(run: Finished) -> list[Section]:
     for name, values in run.metrics[VALIDATION]["per_class"].items():
         shares = ["–" if values[key] is None else f"{values[key]:.1%}" for key in ("precision", "recall")]
         rows.append([name, *shares, values["slices"]])
-    settings = [[name, str(value)] for name, value in run.folder.settings.to_toml().items()]
+    settings = [[name, str(value)] for name, value in run.folder.settings.used().items()]
     environment = [[name, value] for name, value in run.environment.items()]
     return [
         Section(*CAPTIONS["class_metrics"], table=Table(["sample", "precision", "recall", "slices"], rows)),

@@ -21,8 +21,10 @@ from eigenfeatures.eigen.figures import (
     typical_slices,
     whole_slice_and_sections,
 )
+from eigenfeatures.eigen.figures.style import TITLE_SIZE
 from eigenfeatures.eigen.split import VALIDATION
 from eigenfeatures.export.finished import Answer, Finished
+from eigenfeatures.export.settings import FEATURE_SETTINGS
 from eigenfeatures.export.tables import numbers
 from eigenfeatures.kernels import Operator, gradient_magnitude, strongest_channel
 
@@ -33,7 +35,7 @@ _FIG9_LAYERS = ("conv1", "conv2", "relu2")
 
 def run_figures(run: Finished, other: Finished | None) -> Mapping[str, tuple[str, Callable[[], Figure]]]:
     """Return what to draw: name of a caption to the file's name and the drawing, as the report has them."""
-    names, pixel = run.samples.classes, run.pixel
+    names, pixel = run.typical_names, run.pixel
     answers = run.answers(run.typical)
     compared = None if other is None else other.answers(run.typical)
     features = [answer.eigenfeature for answer in answers]
@@ -80,16 +82,26 @@ def _grid(
         theirs = _column(quantity, other, run)
         columns[theirs] = [getattr(answer, attribute) for answer in compared]
         placements[theirs] = other.placement
-    title = f"{title} at {run.folder.settings.layer}"
-    return sample_grid(columns, run.samples.classes, title, run.pixel, placements)
+    layers = {each.folder.settings.layer for each in (run, other) if each is not None}
+    if len(layers) == 1:
+        title = f"{title} at {layers.pop()}"
+    return sample_grid(columns, run.typical_names, title, run.pixel, placements)
+
+
+def _of_slice(figure: Figure, name: str) -> Figure:
+    """Name the slice below the title of a figure that shows one."""
+    name = name.replace("$", r"\$")
+    figure.suptitle(f"{figure.get_suptitle()}\n{name}", fontsize=TITLE_SIZE)
+    return figure
 
 
 def _column(quantity: str, run: Finished, other: Finished | None) -> str:
-    """Title a column by what tells its run from the other."""
+    """Title a column by what tells its run from the other, before all what it is a picture of."""
     if other is None:
         return quantity
     ours, theirs = run.folder.settings.to_toml(), other.folder.settings.to_toml()
-    differing = [f"{name} {ours[name]}" for name in ours if ours[name] != theirs.get(name)]
+    names = sorted(ours, key=lambda name: name not in FEATURE_SETTINGS)
+    differing = [f"{name} {ours[name]}" for name in names if ours[name] != theirs.get(name)]
     told_apart = ", ".join(differing[:2]) or run.folder.path.name
     return f"{quantity} ({told_apart})".replace("$", r"\$")
 
@@ -116,13 +128,15 @@ def _whole_slice(run: Finished) -> Figure:
         columns.append(image[:, middle_column].copy())
     middle = stack.shape[0] // 2
     sections = Sections(xy=stack.read([middle], region)[0], xz=np.stack(rows), yz=np.stack(columns))
-    return whole_slice_and_sections(stack.read([middle])[0], regions, sections, run.voxel)
+    figure = whole_slice_and_sections(stack.read([middle])[0], regions, sections, run.voxel)
+    return _of_slice(figure, f"{stack.path.name}, slice {middle}")
 
 
 def _operators(run: Finished) -> Figure:
     image = run.slices[run.strongest_sample]
     names: dict[Operator, None] = dict.fromkeys(("forward", "sobel", run.model.preprocessing.operator))
-    return operator_comparison({name: gradient_magnitude(image, name) for name in names}, run.pixel)
+    figure = operator_comparison({name: gradient_magnitude(image, name) for name in names}, run.pixel)
+    return _of_slice(figure, run.strongest_name)
 
 
 def _training(run: Finished) -> Figure:
@@ -141,11 +155,13 @@ def _decay(run: Finished) -> Figure:
 
 def _montage(run: Finished) -> Figure:
     maps = run.layer_maps(int(run.typical[run.strongest_sample]))
-    return response_montage(maps, run.folder.settings.layer)
+    return _of_slice(response_montage(maps, run.folder.settings.layer), run.strongest_name)
 
 
 def _by_layer(run: Finished) -> Figure:
     maps = run.maps(int(run.typical[run.strongest_sample]), _FIG9_LAYERS, "pooled")
     strongest = {layer: channels[strongest_channel(channels).index] for layer, channels in maps.items()}
     placements = {layer: run.placement_at(layer, "pooled") for layer in strongest}
-    return gradient_and_channels(run.gradients[run.strongest_sample], strongest, run.pixel, placements)
+    gradient = run.gradients[run.strongest_sample]
+    figure = gradient_and_channels(gradient, strongest, run.pixel, placements)
+    return _of_slice(figure, run.strongest_name)

@@ -1,5 +1,6 @@
 """The folder of a run: which files it holds, what made them, and whether they fit together."""
 
+import os
 import platform
 import tomllib
 from collections.abc import Mapping
@@ -10,10 +11,10 @@ from typing import Any
 import tomli_w
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.files import remove_leftovers, sha256, write_text
+from eigenfeatures.eigen.files import is_leftover, remove_leftovers, sha256, write_text
 from eigenfeatures.eigen.progress import Track
 from eigenfeatures.eigen.samples import SampleSet, open_samples
-from eigenfeatures.export.settings import Settings
+from eigenfeatures.export.settings import FEATURE_SETTINGS, Settings
 from eigenfeatures.export.versions import versions
 
 
@@ -97,7 +98,18 @@ class RunFolder:
             self.checkpoint.unlink(missing_ok=True)
 
     def open_samples(self) -> SampleSet:
-        """Open the stacks as this run cut them."""
+        """Open the stacks as this run cut them.
+
+        Raises
+        ------
+        InputError
+            Also when they are no longer where they were.
+        """
+        if not self.samples.exists():
+            raise InputError(
+                f"{self.path} was made from {self.samples}, and there is no such folder now; move it back, "
+                f"or set 'samples' in {self.record} to where it is"
+            )
         return open_samples(self.samples, size=self.settings.size, regions=self.settings.regions)
 
     def write_record(self) -> None:
@@ -148,7 +160,7 @@ class RunFolder:
 
 
 def check_empty(path: Path) -> None:
-    """Refuse an output folder that holds anything.
+    """Refuse an output folder that holds anything but what a killed process was writing.
 
     Raises
     ------
@@ -194,7 +206,10 @@ def _is_free(path: Path) -> bool:
     nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not nearest.is_dir():
         raise InputError(f"{nearest} is a file; choose another folder")
-    return nearest != path or not any(path.iterdir())
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"{nearest} can't be written; choose another folder for --out")
+    # What a process left that was killed as it began must not bar the folder for ever.
+    return nearest != path or all(is_leftover(entry) for entry in path.iterdir())
 
 
 def check_same_inputs(run: RunFolder, inputs: dict[str, str]) -> None:
@@ -223,6 +238,12 @@ def check_same_settings(path: Path, settings: Settings) -> None:
     before, now = RunFolder.open(path).settings.to_toml(), settings.to_toml()
     for name in sorted({*before, *now} - {"device"}):
         if before.get(name) != now.get(name):
+            if name in FEATURE_SETTINGS and (path / "eigenfeatures").is_dir():
+                raise InputError(
+                    f"{path} has features of {name} = {before.get(name)}, and now it is {now.get(name)}; "
+                    f"resume with the former, or first change it by 'eigenfeatures features {path} "
+                    f"--{name} {now.get(name)}'"
+                )
             raise InputError(
                 f"{path} was made with {name} = {before.get(name)}, and now it is {now.get(name)}; "
                 "resume with the same settings or choose another folder for --out"
@@ -236,6 +257,18 @@ def hash_inputs(samples: SampleSet, track: Track) -> dict[str, str]:
         file.relative_to(samples.root).as_posix(): sha256(file)
         for file in track(files, "hashing", len(files))
     }
+
+
+def repeated_stacks(samples: SampleSet, inputs: dict[str, str]) -> list[str]:
+    """Return a note on each stack whose files hold the same bytes as those of another one."""
+    first: dict[tuple[str, ...], str] = {}
+    notes = []
+    for stack in dict.fromkeys(specimen.stack for specimen in samples.specimens):
+        name = stack.path.relative_to(samples.root).as_posix()
+        digests = tuple(inputs[file.relative_to(samples.root).as_posix()] for file in stack.files)
+        if (twin := first.setdefault(digests, name)) != name:
+            notes.append(f"{twin} and {name} hold the same bytes; no network can tell copies apart")
+    return notes
 
 
 def _processor() -> str:

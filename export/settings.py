@@ -16,6 +16,9 @@ from eigenfeatures.eigen.stacks import Region
 from eigenfeatures.eigen.training_plan import TrainingPlan
 from eigenfeatures.kernels import OPERATORS
 
+FEATURE_SETTINGS = ("layer", "resolution", "rank")
+"""What the features of a trained network are of; they may be changed after the training."""
+
 _SMALLER_BATCH = {"reduced": 32}
 _LARGEST_SEED = 2**32 - 1
 
@@ -94,9 +97,19 @@ class Settings:
             seed=self.seed,
         )
 
+    @property
+    def seed_of_split(self) -> int:
+        """The seed of the split, which is the seed of the run unless set."""
+        return self.seed if self.split_seed is None else self.split_seed
+
     def to_toml(self) -> dict[str, Any]:
         """Return the settings as TOML holds them: without those that are None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def used(self) -> dict[str, Any]:
+        """Return every setting as it was used, also where none was given."""
+        used = asdict(self) | {"batch_size": self.plan.batch_size, "split_seed": self.seed_of_split}
+        return {name: "–" if value in (None, ()) else value for name, value in used.items()}
 
     @classmethod
     def from_toml(cls, values: Mapping[str, Any], source: Path) -> "Settings":

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,9 @@ from eigenfeatures.export.run_folder import (
     check_same_settings,
     check_vacant,
     hash_inputs,
+    repeated_stacks,
 )
+from eigenfeatures.export.run_lock import alone_in
 from eigenfeatures.export.settings import Settings
 from eigenfeatures.export.tables import Columns, read_table, write_table
 from eigenfeatures.export.talk import Talk
@@ -87,10 +89,10 @@ def measure(samples_folder: Path, out: Path, settings: Settings, talk: Talk) -> 
     InputError
         For any mistake in the stacks or the folder; nothing is written then.
     """
-    with _opened(samples_folder, out, settings, False, talk) as samples:
+    with _opened(samples_folder, out, settings, False, talk) as samples, ExitStack() as held:
         check_outside(out, samples_folder)
         split = split_of(samples, settings)
-        yield _measured(samples, split, out, settings, False, talk)
+        yield _measured(samples, split, out, settings, False, talk, held)
 
 
 @contextmanager
@@ -102,27 +104,37 @@ def start(samples_folder: Path, out: Path, settings: Settings, resume: bool, tal
     InputError
         For any mistake in the stacks, the settings or the folder; nothing is written then.
     """
-    with _opened(samples_folder, out, settings, resume, talk) as samples:
+    with _opened(samples_folder, out, settings, resume, talk) as samples, ExitStack() as held:
         check_outside(out, samples_folder)
         split = split_of(samples, settings)
+        settings = _with_fitting_batch(settings, int(np.sum(split == TRAIN)), talk)
+        if resume and (out / "run.toml").is_file():
+            check_same_settings(out, settings)
         check_training(samples, split, settings, talk)
-        yield _measured(samples, split, out, settings, resume, talk)
+        yield _measured(samples, split, out, settings, resume, talk, held)
 
 
 def split_of(samples: SampleSet, settings: Settings) -> NDArray[np.str_]:
     """Return ``train``, ``validation`` or ``guard`` for every slice."""
-    seed = settings.seed if settings.split_seed is None else settings.split_seed
-    return split_slices(samples, settings.split, seed)
+    return split_slices(samples, settings.split, settings.seed_of_split)
 
 
 def _opened(samples_folder: Path, out: Path, settings: Settings, resume: bool, talk: Talk) -> SampleSet:
     check_vacant(out, resume)
-    if resume and (out / "run.toml").is_file():
-        check_same_settings(out, settings)
     samples = open_samples(samples_folder, size=settings.size, regions=settings.regions)
     for note in samples.notes:
         talk.say(note)
     return samples
+
+
+def _with_fitting_batch(settings: Settings, slices: int, talk: Talk) -> Settings:
+    """Return settings whose batch is not the usual one where that is larger than the slices to train on."""
+    usual = settings.plan.batch_size
+    if settings.batch_size is not None or usual <= slices:
+        return settings
+    fitting = max(1, slices // 2)
+    talk.say(f"the usual batch of {usual} is more than the {slices} slices to train on: {fitting} are taken")
+    return replace(settings, batch_size=fitting)
 
 
 def check_training(
@@ -149,17 +161,30 @@ def check_training(
 
 
 def _measured(
-    samples: SampleSet, split: NDArray[np.str_], out: Path, settings: Settings, resume: bool, talk: Talk
+    samples: SampleSet,
+    split: NDArray[np.str_],
+    out: Path,
+    settings: Settings,
+    resume: bool,
+    talk: Talk,
+    held: ExitStack,
 ) -> Run:
-    """Write nothing unless all slices can be read and belong to the run that is resumed."""
+    """Write nothing unless all slices can be read and belong to the run that is resumed.
+
+    From the first file on no other process can do the same, until `held` is closed.
+    """
     statistics = sample_statistics(samples, operator_named(settings.operator), talk.track)
     check_range(samples, statistics)
     inputs = hash_inputs(samples, talk.track)
+    for note in repeated_stacks(samples, inputs):
+        talk.say(note)
     folder = RunFolder(out.absolute(), samples.root.absolute(), settings, inputs)
     preprocessing = fit_preprocessing(
         operator_named(settings.operator), settings.normalise, statistics, split == TRAIN
     )
     run = Run(folder, samples, split, statistics, preprocessing)
+    held.enter_context(alone_in(out))
+    check_vacant(out, resume)  # again: another run may have come first
     if resume and folder.record.is_file():
         check_same_inputs(RunFolder.open(out), inputs)
         folder.remove_leftovers()

@@ -31,16 +31,16 @@ CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         ),
         "slice_mean": Caption(
             "Mean grey value (Fig. 3a)",
-            "Each point is the mean grey value of one slice, with the samples one after the other and a "
-            "dashed line at the mean of each. A trend along a sample is a gradient of density or a drift of "
-            "the instrument; a sample that can be told by this mean alone needs no network.",
+            "The line follows the mean grey value from slice to slice, with the samples one after the other "
+            "and a dashed line at the mean of each. A trend along a sample is a gradient of density or a "
+            "drift of the instrument; a sample that can be told by this mean alone needs no network.",
         ),
         "slice_gradient": Caption(
             "Mean gradient magnitude (Fig. 3b)",
-            "Each point is the mean of |∇Y| over one slice, which measures how much grey value changes from "
-            "pixel to pixel; its size depends on the gradient operator, so compare it within one run only. "
-            "The paper relates a large value to good mechanical performance in epoxy resins; noise of the "
-            "instrument raises it too.",
+            "The line follows the mean of |∇Y| from slice to slice, which measures how much grey value "
+            "changes from pixel to pixel; its size depends on the gradient operator, so compare it within one"
+            " run only. The paper relates a large value to good mechanical performance in epoxy resins; noise"
+            " of the instrument raises it too.",
         ),
         "operator_comparison": Caption(
             "Gradient operators (Fig. 5)",
@@ -97,9 +97,9 @@ CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         ),
         "channel_activation": Caption(
             "Activation of the strongest channel (Fig. 10)",
-            "Each point is the mean of the positive activations of channel α for one slice, at two depths "
-            "of the network; dashed lines are the means of the samples. The paper finds the order of the "
-            "samples by mechanical performance here, but activations have no unit and α may be another "
+            "The lines follow the mean of the positive activations of channel α from slice to slice, at two "
+            "depths of the network; dashed lines are the means of the samples. The paper finds the order of "
+            "the samples by mechanical performance here, but activations have no unit and α may be another "
             "channel in another slice or another training, so trust an order only if it returns with other "
             "seeds.",
         ),
@@ -125,7 +125,8 @@ CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         ),
         "settings": Caption(
             "Settings",
-            "These are all the settings of the run, as in run.toml. The same settings, inputs and seed on "
+            "These are all the settings of the run, with a dash where none was set. The same settings, "
+            "inputs and seed on "
             "the same processor give the same slices.csv, byte for byte.",
         ),
         "versions": Caption(
@@ -149,8 +150,8 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "block": (
             "The validation slices are one contiguous block of every stack, apart from the training slices "
             "by a guard gap that was used for nothing and ends where slices no longer correlate, or at "
-            "15 % of the stack. That removes the leak between neighbouring slices, but both parts come from "
-            "the same scan: what is peculiar to a scan can still tell samples apart."
+            "15 % of the stack on each side. That removes the leak between neighbouring slices, but both "
+            "parts come from the same scan: what is peculiar to a scan can still tell samples apart."
         ),
         "specimen": (
             "The validation slices come from specimens of which no slice was trained on. This is the "

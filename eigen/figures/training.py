@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.figures.style import LABEL_SIZE, OKABE_ITO, TICK_SIZE, new_figure
@@ -44,6 +44,7 @@ def training_progress(table: Mapping[str, NDArray[Any]], title: str = "Training 
     above.yaxis.set_major_formatter(PercentFormatter(1.0))
     above.legend(loc="lower right", fontsize=TICK_SIZE)
     below.set_ylim(bottom=0.0)
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.set_xlabel("iteration (grey lines: a new epoch)", fontsize=LABEL_SIZE)
     return figure
 

@@ -102,11 +102,13 @@ def _further_plans(study: OpenStudy) -> Iterator[str]:
     """Say what else was trained, a sentence a plan."""
     trained = f"{study.plan.reference.preset} was trained {len(study.plan.reference.runs)} times"
     if study.plan.groups_of(NULLS):
-        yield (
+        untrained = (
             "Null models are the networks of the runs that count before their first iteration, with the same"
             " initial weights and the statistics of batch normalisation estimated on training slices;"
-            f" besides, {trained} with the labels of the training slices permuted among them."
+            " besides,"
         )
+        shuffled = f"{trained} with the labels of the training slices permuted among them."
+        yield f"{untrained if study.core else 'As null models,'} {shuffled}"
     for group in study.plan.groups_of(SPLITS):
         (split,) = {settings.split for settings in group.runs.values()}
         yield f"To measure leakage, {trained} with validation slices that were {_SPLITS[split]}."

@@ -47,7 +47,7 @@ def ordering_part(study: OpenStudy, properties: Path | None) -> Part:
     ]
     return Part(
         [*(_sentence(pair, found) for pair, found in told), *sentences],
-        [exhibit("order", order_plot(quantities, classes), _table(agreements))],
+        [exhibit("order", order_plot(quantities, classes), _table(agreements) if agreements else None)],
         {
             "order": {"sample": list(classes), **quantities},
             "order_agreement": _columns(agreements),
@@ -64,7 +64,7 @@ def _answer(agreements: dict[tuple[str, str], Agreement], samples: int) -> str:
         if first == _GRADIENT and second.startswith("α")
     ]
     if not taus:
-        return "Samples are ranked by |∇Y| only, for want of trainings that learned the task."
+        return "No run counts, so samples are not ranked by the activation of α."
     return (
         f"By the activation of α, networks and layers rank the {samples} samples as mean |∇Y| does with a"
         f" Kendall's τ of {min(taus):.2f} to {max(taus):.2f} (1 is the same order)."

@@ -21,6 +21,8 @@ def runs_part(study: OpenStudy) -> Part:
             "Left out of every figure of similarity, their validation accuracy being under"
             f" {ACCEPTED_ACCURACY}: {names}."
         )
+        if advised := advice(study):
+            findings.append(advised)
     else:
         findings.append(
             f"All trainings but null models reached a validation accuracy of {ACCEPTED_ACCURACY}."
@@ -42,7 +44,21 @@ def runs_part(study: OpenStudy) -> Part:
         "validation_accuracy": [run.accuracy for _, run in listed],
         "counts": [_counts(group, run) for group, run in listed],
     }
-    return Part(findings, [Exhibit("runs", "All runs", text, table=table)], {"runs": columns})
+    answer = None if study.core else advice(study)
+    return Part(findings, [Exhibit("runs", "All runs", text, table=table)], {"runs": columns}, answer)
+
+
+def advice(study: OpenStudy) -> str | None:
+    """Say what helps where trainings of the core ended without having learned the task."""
+    core = [run for group in study.plan.core for run in study.runs_of(group)]
+    short = [run for run in core if run.ended and not run.accepted]
+    if not short:
+        return None
+    return (
+        f"{len(short)} of {len(core)} core runs do not count, their validation accuracy being under"
+        f" {ACCEPTED_ACCURACY} after {short[0].settings.iterations} iterations; give more --iterations, and"
+        " another --out."
+    )
 
 
 def _listed(study: OpenStudy) -> Iterator[tuple[Group, StudyRun]]:

@@ -19,7 +19,7 @@ from eigenfeatures.eigen.study.maps import View
 from eigenfeatures.eigen.study.properties import read_properties
 from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS
 from eigenfeatures.export.html import Cell
-from eigenfeatures.export.run_folder import check_empty, check_outside, hash_inputs
+from eigenfeatures.export.run_folder import check_empty, check_outside, hash_inputs, repeated_stacks
 from eigenfeatures.export.settings import Settings, read_config
 from eigenfeatures.export.steps import check_range
 from eigenfeatures.export.study.agreement import agreement_part
@@ -36,7 +36,7 @@ from eigenfeatures.export.study.page import Chapter, write_study
 from eigenfeatures.export.study.passes import Passes
 from eigenfeatures.export.study.pictures import pictures_part
 from eigenfeatures.export.study.plan import StudyPlan, make_plan
-from eigenfeatures.export.study.runs_table import runs_part
+from eigenfeatures.export.study.runs_table import advice, runs_part
 from eigenfeatures.export.study.settings_compared import settings_part
 from eigenfeatures.export.study.stability import stability_part
 from eigenfeatures.export.study.study_folder import StudyFolder
@@ -45,6 +45,9 @@ from eigenfeatures.export.study.trainings import check_trainings, train_runs, un
 from eigenfeatures.export.talk import Talk
 from eigenfeatures.export.versions import versions
 from eigenfeatures.kernels import SliceStatistics
+
+# Settings that the plan chooses for each run.
+CHOSEN_BY_PLAN = ("preset", "labels", "rank")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ def run_study(
         statistics = sample_statistics(opened, operator_named(settings.operator), talk.track)
         check_range(opened, statistics)
         inputs = hash_inputs(opened, talk.track)
+        for note in repeated_stacks(opened, inputs):
+            talk.say(note)
         left = unfinished(folder.runs, plan.runs(), inputs)
         talk.say(f"{len(left)} of {len(plan.runs())} trainings are to be done")
         check_trainings(opened, left, options.jobs)
@@ -115,6 +120,8 @@ def run_study(
     with _opened(samples, folder, settings, plan, inputs, statistics, talk) as study:
         chapters = _chapters(study, options)
         facts = _facts(study)
+        if advised := advice(study):
+            talk.say(advised)
         title = f"Stability of eigenfeatures of {', '.join(study.samples.classes)}"
         write_study(folder, title, facts, chapters, methods_text(study), talk)
     return {
@@ -170,7 +177,7 @@ def _write_record(folder: StudyFolder, samples: Path, settings: Settings, option
     record = {
         "samples": str(samples.absolute()),
         "study": asked,
-        "settings": settings.to_toml(),
+        "settings": {k: v for k, v in settings.to_toml().items() if k not in CHOSEN_BY_PLAN},
         "versions": versions(),
     }
     write_text(folder.record, tomli_w.dumps(record))

@@ -11,7 +11,7 @@ import pytest
 import reference
 import tifffile
 import torch
-from commands import QUICK, call, spawn
+from commands import QUICK, call, spawn, with_layer
 from run_oracles import (
     COLUMNS,
     FIGURES,
@@ -24,8 +24,12 @@ from run_oracles import (
 )
 
 from eigenfeatures.eigen.model_file import load_model
+from eigenfeatures.eigen.progress import silent
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.export import run_figures
+from eigenfeatures.export.finished import Finished
+from eigenfeatures.export.steps import open_run
+from eigenfeatures.export.talk import Talk
 
 REPRODUCED = ("slices.csv", "training.csv", "metrics.json", "model.json", "model.safetensors")
 
@@ -73,6 +77,26 @@ def test_an_export_of_another_layer_leaves_the_run_as_it_is(finished_run, tmp_pa
     assert (run / "run.toml").read_bytes() == (finished_run / "run.toml").read_bytes()
     assert call("features", run, "--layer", "relu1").code == 0
     assert tomllib.loads((run / "run.toml").read_text(encoding="utf-8"))["settings"]["layer"] == "relu1"
+
+
+def test_changed_features_say_which_files_are_of_the_former_ones(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    answer = call("features", run, "--layer", "relu1")
+    assert "report.html and model.onnx" in answer.error
+    assert f"still have layer = relu2; renew with 'eigenfeatures report {run}' and" in answer.error
+    assert "renew" not in call("features", run).error
+
+
+def test_a_column_of_another_layer_says_so(finished_run, tmp_path):
+    other = with_layer(finished_run, tmp_path / "other", "relu1")
+    talk = Talk(silent, str)
+    with open_run(finished_run, talk) as opened, open_run(other, talk) as compared:
+        figures = run_figures.run_figures(Finished(*opened), Finished(*compared))
+        figure = figures["eigenfeatures"][1]()
+    assert figure.get_suptitle() == "Eigenfeatures"
+    titles = [axes.get_title().replace("\n", " ") for axes in figure.axes]
+    assert any("layer relu2" in title for title in titles)
+    assert any("layer relu1" in title for title in titles)
 
 
 @pytest.mark.slow

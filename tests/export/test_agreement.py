@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import spectra
 
-from eigenfeatures.export.agreement import ExportCheck, _by_kernels, _difference
+from eigenfeatures.export.agreement import TOLERANCE, ExportCheck, _by_kernels, _difference
 
 
 def compared(name, ours, theirs, decided=None, **expected):
@@ -18,6 +18,14 @@ def test_small_numbers_are_compared_as_they_are_and_large_ones_relatively():
     assert compared("relu2", [[0.01]], [[0.02]]) == pytest.approx(0.01)
     assert compared("singular_values", [[100.0, 4.0]], [[100.0, 5.0]]) == pytest.approx(0.01)
     assert compared("singular_values", [[0.0]], [[0.0]]) == 0
+
+
+def test_ratios_of_singular_values_near_zero_are_compared_by_their_squares():
+    assert compared("gap", [0.0], [4.5e-4]) == pytest.approx(100 * 4.5e-4**2)
+    assert compared("gap", [0.0], [1.1e-3]) > TOLERANCE
+    assert compared("gap", [0.0102], [0.01]) == pytest.approx(2e-4)
+    assert compared("singular_values", [[10.0, 0.0]], [[10.0, 4.5e-3]]) == pytest.approx(100 * 4.5e-4**2)
+    assert compared("singular_values", [[10.1, 0.0]], [[10.0, 0.0]]) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -1,6 +1,7 @@
 """Bad stacks and bad arguments get one line and exit code 2, and leave nothing."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -219,6 +220,39 @@ def test_a_bad_config_is_named_and_nothing_is_left(what, stacks, tmp_path):
     answer = call("run", stacks, "--out", tmp_path / "out", "--config", config, "--batch-size", "8")
     assert_refused(answer, reason)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_record_of_a_run_is_a_config(stacks, finished_run, tmp_path):
+    config = ("--config", finished_run / "run.toml")
+    answer = call("stats", stacks, "--out", tmp_path / "out", *config, "--operator", "prewitt")
+    assert answer.code == 0, answer.error
+    found = pipeline.RunFolder.open(tmp_path / "out").settings
+    assert found == replace(pipeline.RunFolder.open(finished_run).settings, operator="prewitt")
+
+
+def test_a_batch_that_nobody_set_is_made_to_fit_and_recorded(stacks, tmp_path):
+    few = shutil.copytree(stacks, tmp_path / "few")
+    for number in (3, 4):
+        (few / f"sample{number}.tif").unlink()
+    run = ("train", few, "--out", tmp_path / "out", "--preset", "small", "--iterations", "1")
+    answer = call(*run)
+    assert answer.code == 0, answer.error
+    slices = read_table(tmp_path / "out" / "slices.csv")["split"].count("train")
+    assert f"the usual batch of 64 is more than the {slices} slices to train on" in answer.error
+    assert pipeline.RunFolder.open(tmp_path / "out").settings.batch_size == slices // 2
+    assert call(*run, "--resume").code == 0
+    asked = ("--out", tmp_path / "other", *QUICK, "--iterations", "1", "--batch-size")
+    assert_refused(call("train", few, *asked, slices + 1), f"use --batch-size {slices} or less")
+    assert call("train", few, *asked, slices).code == 0
+
+
+def test_copies_of_a_sample_are_noted(stacks, tmp_path):
+    twice = shutil.copytree(stacks, tmp_path / "twice")
+    shutil.copy(twice / "sample2.tif", twice / "sample5.tif")
+    answer = call("stats", twice, "--out", tmp_path / "out")
+    assert answer.code == 0, answer.error
+    assert answer.error.count("hold the same bytes") == 1
+    assert "sample2.tif and sample5.tif hold the same bytes" in answer.error
 
 
 def test_an_option_wins_over_the_config(stacks, tmp_path):

@@ -213,6 +213,10 @@ def test_export_makes_the_graph_that_was_asked_for_and_model_info_reads_it(finis
         (("--outputs", "gap,probabilities", "--any-size"), "'probabilities' needs slices of the size"),
         (("--resolution", "fine"), "resolution 'fine' is unknown"),
         (("--rank", "0"), "--rank is 0; give at least 1"),
+        (
+            ("--outputs", "gap", "--resolution", "dense", "--any-size"),
+            "give --resolution pooled with --any-size",
+        ),
     ],
 )
 def test_an_export_that_can_not_be_had_is_refused(finished_run, tmp_path, options, reason):
@@ -225,7 +229,7 @@ def test_model_info_refuses_what_is_no_model_of_ours(finished_run, tmp_path):
     broken.write_bytes((finished_run / "model.onnx").read_bytes()[:5000])
     assert_refused(call("model-info", broken), r"broken\.onnx is not an ONNX file")
     assert_refused(call("model-info", tmp_path / "none.onnx"), r"none\.onnx is missing")
-    assert_refused(call("model-info", finished_run), "is missing; export a model first")
+    assert_refused(call("model-info", finished_run), "is a folder; give an .onnx file, such as .*model.onnx")
 
 
 def test_an_interrupt_is_one_line_and_exit_code_1(stacks, tmp_path, monkeypatch):

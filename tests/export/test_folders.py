@@ -1,5 +1,7 @@
 """Folders of runs are made, continued, refused and left alone as they should be."""
 
+import errno
+import re
 import shutil
 
 import pytest
@@ -7,7 +9,9 @@ import tifffile
 from commands import ON_A_RUN, QUICK, assert_refused, call
 
 from eigenfeatures.eigen.phantom import make_phantom
-from eigenfeatures.export import pipeline
+from eigenfeatures.export import pipeline, steps
+from eigenfeatures.export.run_lock import alone_in
+from eigenfeatures.export.system_errors import in_words
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +142,67 @@ def test_only_the_same_run_is_resumed(stacks, trained, tmp_path):
     assert _content(trained) == before
 
 
+def test_a_run_whose_features_were_changed_is_resumed_as_it_is_now(stacks, finished_run):
+    before = _content(finished_run)
+    answer = call("train", stacks, "--out", finished_run, *QUICK, "--layer", "relu1", "--resume")
+    assert_refused(answer, r"features of layer = relu2, and now .* relu1; .* features \S+ --layer relu1'$")
+    assert _content(finished_run) == before
+
+
+def test_a_folder_in_which_a_run_is_at_work_is_refused(stacks, tmp_path):
+    with alone_in(tmp_path / "run"):
+        answer = call("train", stacks, "--out", tmp_path / "run", *QUICK, "--iterations", "1")
+    assert_refused(answer, "belongs to a run that is at work")
+    assert list((tmp_path / "run").iterdir()) == []
+    assert call("train", stacks, "--out", tmp_path / "run", *QUICK, "--iterations", "1").code == 0
+
+
+def test_a_run_that_another_one_outran_is_refused(stacks, trained, tmp_path, monkeypatch):
+    """Both found the folder empty; the other one was done before this one had read all slices."""
+    out, hashed = tmp_path / "run", steps.hash_inputs
+
+    def slowly(*given):
+        shutil.copytree(trained, out)
+        return hashed(*given)
+
+    monkeypatch.setattr(steps, "hash_inputs", slowly)
+    assert_refused(call("train", stacks, "--out", out, *QUICK), "holds another run; add --resume")
+    assert [*_content(out).values()] == [*_content(trained).values()]
+
+
+@pytest.mark.parametrize("place", ["/proc", "/sys"])
+def test_a_folder_that_the_system_refuses_is_told_with_a_remedy(place, stacks):
+    answer = call("train", stacks, "--out", f"{place}/x", *QUICK, "--iterations", "1")
+    assert answer.code in (1, 2)
+    assert re.search(
+        rf"^error: {place}.*(choose another folder|check that it can be made)", answer.error, re.M
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk of --out: no space is left; free some"),
+        (OSError(errno.ENOSPC, "No space left on device", "a/b.tif"), "a/b.tif: no space is left; free some"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "no space is left; free some"),
+        (OSError("1000 requested and 300 written"), "no space is left; free some"),
+        (
+            OSError(errno.EROFS, "Read-only file system", "a/.run.e3feca6d.toml"),
+            "^a: Read-only file system; ch",
+        ),
+        (ValueError("else"), "^else$"),
+    ],
+)
+def test_errors_of_the_system_are_told_with_place_and_remedy(error, text):
+    assert re.search(text, in_words(error))
+
+
+def test_a_run_is_not_compared_with_itself(finished_run):
+    before = _content(finished_run)
+    assert_refused(call("report", finished_run, "--compare", finished_run), "is the run itself")
+    assert _content(finished_run) == before
+
+
 @pytest.mark.parametrize("command", ON_A_RUN)
 def test_stacks_that_changed_after_the_run_are_refused(command, stacks, finished_run, tmp_path):
     """Otherwise rows of `slices.csv` would speak of other slices than those measured."""
@@ -151,7 +216,9 @@ def test_stacks_that_changed_after_the_run_are_refused(command, stacks, finished
     before = _content(run)
     assert_refused(call(command, run), r"sample2\.tif differs")
     shutil.rmtree(moved)
-    assert_refused(call(command, run), "samples: no such folder")
+    assert_refused(
+        call(command, run), r"from .*samples, and there is no such .* set 'samples' in .*run\.toml"
+    )
     assert _content(run) == before
 
 

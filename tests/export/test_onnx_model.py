@@ -194,6 +194,21 @@ def test_other_presets_export_on_real_slices(tmp_path, ct_data, preset, layer):
     assert not operators(tmp_path / "m.onnx") & UNWANTED
 
 
+def test_a_blank_slice_does_not_decide_over_an_export(tmp_path):
+    """Its maps are nearly one image, so that σ₂ is below what XᵀX holds in float32."""
+    model = small_model()
+    with torch.no_grad():
+        model.network.conv1.bias.fill_(1)
+        model.network.conv2.bias.fill_(1)
+        model.network.conv2.weight.mul_(3e-3)
+    slices = np.concatenate([np.zeros((1, *SIZE), np.uint8), slices_of(np.uint8, 2)])
+    s, _ = by_lapack(maps_of(model, slices[:1], "relu2")[0])
+    assert 1e-4 < s[1] / s[0] < 1e-3
+    outputs = ("gap", "singular_values")
+    check = export_onnx(model, tmp_path / "m.onnx", slices, outputs=outputs, rank=2, description={})
+    assert check.slices == 3
+
+
 def refused(tmp_path, **options):
     """The message with which an export is refused; no file is left."""
     with pytest.raises(ExportMismatchError, match="differs from torch by") as caught:

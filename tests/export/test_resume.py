@@ -11,6 +11,9 @@ from unittest import mock
 import pytest
 from commands import ENVIRONMENT, QUICK, call, spawn
 
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.export.run_folder import check_empty, check_vacant
+
 # Checkpoints are written at iterations 5, 10 and 12.
 OPTIONS = (*QUICK, "--iterations", "12")
 RESULTS = ("slices.csv", "training.csv", "metrics.json", "model.json", "model.safetensors")
@@ -35,6 +38,15 @@ Path.replace = replace_or_die
 sys.argv[1:] = arguments
 main()
 """
+
+
+def test_a_kill_before_the_record_is_there_bars_no_folder(tmp_path):
+    (tmp_path / ".run.0123abcd.toml").write_bytes(b"half")
+    check_vacant(tmp_path, False)
+    check_empty(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and holds no run"):
+        check_vacant(tmp_path, False)
 
 
 def hidden(run):

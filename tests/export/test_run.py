@@ -230,3 +230,5 @@ def test_the_report_explains_each_figure_and_names_the_split(finished_run):
     assert f"{accuracy:.1%}" in text
     assert re.search(r"<dt>split</dt><dd>block</dd>", text)
     assert re.search(r"neighbouring slices", text)
+    for setting in ("batch_size", "early_stop", "split_seed"):
+        assert f'<th scope="row">{setting}</th>' in text

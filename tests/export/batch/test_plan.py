@@ -41,7 +41,10 @@ def test_the_plan_is_the_same_every_time():
 
 
 def test_too_little_memory_is_refused_with_what_would_do():
-    with pytest.raises(InputError, match=r"--max-memory 400 MiB is too little for even one slice at once: 541 MiB.*smaller --roi"):
+    with pytest.raises(
+        InputError,
+        match=r"400 MiB is too little for even one slice at once: 541 MiB.*smaller --roi",
+    ):
         plan_blocks(DEMAND, 400 * MIB, 8)
     with pytest.raises(InputError, match=r"400 MiB \(by default half of what is free\) is too little"):
         plan_blocks(DEMAND, 400 * MIB, 8, by_default=True)

@@ -113,6 +113,10 @@ def test_a_study_without_a_run_that_counts_ends_and_says_so(finished, tmp_path):
     assert parsed(answer)["core_runs_that_count"] == "0 of 2"
     page = page_of(out)
     assert "no pair to compare" in page
+    for text in (answer.error, page.partition("<h2>Are the features")[0]):
+        assert "2 of 2 core runs do not count" in text
+        assert "after 15 iterations; give more --iterations" in text
+    assert "no run counts, so samples are not ranked" in page.lower()
     assert named_in(page) == {"small-seed0": "0.5", "small-seed1": "0.5"}
     assert tables_of(out) == {"claims", "order", "order_agreement", "runs"}
     groups = set(studies.table(out, "claims")["group"])
@@ -130,6 +134,7 @@ def test_a_study_whose_trainings_all_diverge_ends_and_says_so(samples, tmp_path)
     facts = parsed(answer)
     assert facts["diverged"] == 2
     assert facts["core_runs_that_count"] == "0 of 2"
+    assert "more --iterations" not in answer.error
     assert (
         len(re.findall(r"small-seed[01] diverged: the training loss is no longer finite", answer.error)) == 2
     )

@@ -174,4 +174,5 @@ def test_the_record_says_what_was_asked_for(finished):
     assert record["study"]["also"] == list(studies.ALSO)
     assert record["study"]["properties"] == str(finished.properties)
     assert record["settings"]["iterations"] == studies.CHANGED["iterations"]
+    assert "preset" not in record["settings"], "the plan has networks of its own"
     assert {"eigenfeatures", "torch", "numpy"} <= record["versions"].keys()
