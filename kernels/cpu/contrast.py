@@ -41,7 +41,7 @@ def _stretch(rows: NDArray[Any], saturate: float) -> None:
         ordered *= unit
         rows *= unit
     low, high = (ends[:, np.newaxis] for ends in percentiles(ordered, places))
-    known = (np.isfinite(low) & np.isfinite(high))[:, 0] & ~np.isnan(rows).any(axis=1)
+    known = (np.isfinite(low) & np.isfinite(high))[:, 0] & ~np.isnan(rows.max(axis=1))
     wide = known & (high > low)[:, 0]
     equal = known & ~wide
     bright = rows[equal] > low[equal]
