@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # How `atomic_path` names what is being written.
@@ -45,6 +45,7 @@ def atomic_path(path: Path, *, new: bool = False) -> Iterator[Path]:
             _name_new(temporary, path)
         else:
             temporary.replace(path)
+        _settle_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,6 +58,12 @@ def _name_new(temporary: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
         temporary.replace(path)  # a file system without links, such as exFAT
+
+
+def _settle_names(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where its file system can tell."""
+    with suppress(OSError):
+        settle(folder)
 
 
 def settle(file: Path) -> None:
@@ -74,9 +81,14 @@ def settle(file: Path) -> None:
         os.close(descriptor)
 
 
+def is_temporary(path: Path) -> bool:
+    """Tell a name that `atomic_path` gave."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
 def is_leftover(file: Path) -> bool:
     """Tell a temporary file of `atomic_path`, which a killed process may have left."""
-    return _TEMPORARY.fullmatch(file.name) is not None and file.is_file()
+    return is_temporary(file) and file.is_file()
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -94,16 +94,18 @@ def _import_h5py(path: Path) -> Any:
 
 def _choose_volume(path: Path, file: Any, h5py: Any) -> tuple[str, tuple[str, ...]]:
     """Return the name of the data set to read, and what a person should know of the choice."""
-    names: list[str] = []
+    volumes: dict[str, int] = {}
 
     def collect(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and is_volume(item.shape or ()):
-            names.append(name)
+            volumes[name] = item.ndim
 
     file.visititems(collect)  # follows no link
+    plain = [name for name, axes in volumes.items() if axes == 3]
+    names = plain or list(volumes)  # others have further axes, of length 1
     if len(names) == 1:
         return names[0], ()
-    with suppress(InputError):  # what the attributes name needn't be there
+    with suppress(Exception):  # the attributes are a hint, and needn't be sound
         default = _nexus_default(path, file, h5py)
         if default and is_volume(_data_set(path, file, default, h5py).shape or ()):
             return default, (
@@ -126,9 +128,14 @@ def _nexus_default(path: Path, file: Any, h5py: Any) -> str:
         step = _text(node, "default") or (_only_entry(node, h5py) if node == file else "")
         if not step:
             signal = _text(node, "signal")
-            return "/".join([*steps, signal]) if signal else ""
-        steps += _steps(step)
+            return "/".join(_joined(steps, signal)) if signal else ""
+        steps = _joined(steps, step)
     return ""
+
+
+def _joined(steps: list[str], step: str) -> list[str]:
+    """Follow a path from a group on, or from the root where it begins with a slash."""
+    return _steps(step) if step.startswith("/") else steps + _steps(step)
 
 
 def _only_entry(file: Any, h5py: Any) -> str:
@@ -139,6 +146,7 @@ def _only_entry(file: Any, h5py: Any) -> str:
 
 def _text(node: Any, attribute: str) -> str:
     found = node.attrs.get(attribute, "")
+    found = found.item() if isinstance(found, np.ndarray) and found.size == 1 else found
     found = found.decode(errors="replace") if isinstance(found, bytes) else found
     return found if isinstance(found, str) else ""
 

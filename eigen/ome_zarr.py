@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.voxel_size import Position, VoxelSize, micrometres
 
+# What attributes that aren't as the specification has them raise.
+_UNSOUND = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
+
 
 @dataclass(frozen=True)
 class Multiscale:
@@ -64,14 +67,11 @@ def read_multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
         units = np.array([micrometres(str(axis.get("unit", ""))) or math.nan for axis in axes])
         factor = _numbers(image, "scale", np.ones(len(axes)))
         scale = _numbers(level, "scale", np.full(len(axes), math.nan)) * factor
-        # The transformation of all levels comes after the level's own.
-        shift = _numbers(level, "translation", np.zeros(len(axes))) * factor
-        shift += _numbers(image, "translation", np.zeros(len(axes)))
         path = str(level["path"])
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
+    except _UNSOUND:
         return None
     voxel_size = VoxelSize.of(_zyx(names, scale * units))
-    origin = _zyx(names, shift * units)
+    origin = _zyx(names, _shift(image, level, factor) * units)
     stated = VoxelSize.of(_zyx(names, scale))
     return Multiscale(
         path,
@@ -80,6 +80,17 @@ def read_multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
         origin if voxel_size and np.isfinite(origin).all() else (0.0, 0.0, 0.0),
         lacks_unit=voxel_size is None and stated not in (None, VoxelSize(1, 1, 1)),
     )
+
+
+def _shift(
+    image: Mapping[str, Any], level: Mapping[str, Any], factor: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the translation; that of all levels comes after the level's own. NaN where it can't be used."""
+    still = np.zeros_like(factor)
+    try:
+        return _numbers(level, "translation", still) * factor + _numbers(image, "translation", still)
+    except _UNSOUND:
+        return np.full_like(factor, math.nan)
 
 
 def _numbers(item: Mapping[str, Any], kind: str, default: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,5 +24,6 @@ def missing_numbers(names: Sequence[str]) -> list[int]:
         return []
     numbers = sorted({int(part[differing[0]]) for part in parts})
     step = math.gcd(*(number - numbers[0] for number in numbers)) or 1
-    expected = range(numbers[0], numbers[-1] + 1, step)
-    return sorted({*expected} - {*numbers}) if len(expected) <= 2 * len(numbers) else []
+    if (numbers[-1] - numbers[0]) // step >= 2 * len(numbers):
+        return []
+    return sorted({*range(numbers[0], numbers[-1], step)} - {*numbers})

@@ -50,7 +50,13 @@ class Shards:
         return tuple(number // count for number, count in zip(chunk, self._per_shard, strict=True))
 
     def holds(self, file: Path, chunk: tuple[int, ...]) -> bool:
-        """Tell whether a chunk is in the file of its shard, which is there."""
+        """Tell whether a chunk is in the file of its shard, which is there.
+
+        Raises
+        ------
+        ValueError
+            The index leads beyond the file: either is cut short or damaged.
+        """
         status = file.stat()
         length = 16 * math.prod(self._per_shard)
         behind = 0 if self._at_start else status.st_size - length - _CHECKSUM_BYTES * self._checksum
@@ -60,9 +66,15 @@ class Shards:
 
 
 @lru_cache(maxsize=64)
-def _stored(file: Path, first: int, length: int, version: tuple[int, int]) -> NDArray[np.bool_]:  # noqa: ARG001
+def _stored(file: Path, first: int, length: int, version: tuple[int, int]) -> NDArray[np.bool_]:
     """Tell which chunks an index has; it is read once for all of a shard's, while the file is the same."""
+    size = np.uint64(version[0])
     with file.open("rb") as stream:
         stream.seek(first)
-        index = np.frombuffer(stream.read(length), "<u8").reshape(-1, 2)  # an offset and a length each
-    return np.asarray(index[:, 0] != _ABSENT)
+        offsets, lengths = np.frombuffer(stream.read(length), "<u8").reshape(-1, 2).T
+    stored = np.asarray(offsets != _ABSENT)
+    # Readers would take such a chunk for one that was left out, or for one of any size.
+    beyond = (lengths == 0) | (offsets > size) | (lengths > size - np.minimum(offsets, size))
+    if (stored & beyond).any():
+        raise ValueError(f"the index of shard {file.name} leads beyond its end")
+    return stored

@@ -162,6 +162,8 @@ class _ZarrStack(ChunkedStack):
         self._buffer = import_module("zarr.buffer.cpu").NDBuffer
 
     def _fetch(self, selection: Selection, out: NDArray[Any]) -> None:
+        if self._shards:
+            self._absent_chunks(selection)  # refuses a damaged index, by which zarr would read anything
         self._array.get_basic_selection(selection, out=self._buffer.from_numpy_array(out))
 
     def _is_stored(self, chunk: tuple[int, ...]) -> bool:

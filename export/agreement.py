@@ -25,7 +25,7 @@ _LENIENCE = 10
 _SQUARED_BELOW = 0.01
 _KERNEL_TOLERANCE = 4e-6
 _COMPARED_AT_ONCE = 2
-_ABSOLUTE = ("probabilities", "gap", "residual")
+_ABSOLUTE = ("probabilities", "residual")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -163,7 +163,8 @@ def _of_ratios(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArra
     So near 0 the ratio itself is left to rounding, as it is of a blank slice, whose maps
     are nearly one image.
     """
-    difference: NDArray[np.float64] = np.abs(ours - theirs) * np.minimum((ours + theirs) / _SQUARED_BELOW, 1)
+    sizes = np.abs(ours) + np.abs(theirs)
+    difference: NDArray[np.float64] = np.abs(ours - theirs) * np.minimum(sizes / _SQUARED_BELOW, 1)
     return difference
 
 

@@ -227,15 +227,15 @@ def check_same_inputs(run: RunFolder, inputs: dict[str, str]) -> None:
             )
 
 
-def check_same_settings(path: Path, settings: Settings) -> None:
-    """Refuse to resume a run with other settings; the device may be another one.
+def check_same_settings(path: Path, settings: Settings, recorded: Settings | None = None) -> None:
+    """Refuse to resume a run with other settings than those `recorded`; the device may be another one.
 
     Raises
     ------
     InputError
         With the first setting that differs.
     """
-    before, now = RunFolder.open(path).settings.to_toml(), settings.to_toml()
+    before, now = (recorded or RunFolder.open(path).settings).to_toml(), settings.to_toml()
     for name in sorted({*before, *now} - {"device"}):
         if before.get(name) != now.get(name):
             if name in FEATURE_SETTINGS and (path / "eigenfeatures").is_dir():

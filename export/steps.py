@@ -107,11 +107,17 @@ def start(samples_folder: Path, out: Path, settings: Settings, resume: bool, tal
     with _opened(samples_folder, out, settings, resume, talk) as samples, ExitStack() as held:
         check_outside(out, samples_folder)
         split = split_of(samples, settings)
-        settings = _with_fitting_batch(settings, int(np.sum(split == TRAIN)), talk)
+        fitted = _with_fitting_batch(settings, split)
+        if fitted != settings:
+            usual, few = settings.plan.batch_size, int(np.sum(split == TRAIN))
+            talk.say(
+                f"the usual batch of {usual} is more than the {few} slices to train on: "
+                f"{fitted.batch_size} are taken"
+            )
         if resume and (out / "run.toml").is_file():
-            check_same_settings(out, settings)
-        check_training(samples, split, settings, talk)
-        yield _measured(samples, split, out, settings, resume, talk, held)
+            _check_same_settings(out, fitted, split)
+        check_training(samples, split, fitted, talk)
+        yield _measured(samples, split, out, fitted, resume, talk, held)
 
 
 def split_of(samples: SampleSet, settings: Settings) -> NDArray[np.str_]:
@@ -127,14 +133,17 @@ def _opened(samples_folder: Path, out: Path, settings: Settings, resume: bool, t
     return samples
 
 
-def _with_fitting_batch(settings: Settings, slices: int, talk: Talk) -> Settings:
+def _with_fitting_batch(settings: Settings, split: NDArray[np.str_]) -> Settings:
     """Return settings whose batch is not the usual one where that is larger than the slices to train on."""
-    usual = settings.plan.batch_size
-    if settings.batch_size is not None or usual <= slices:
+    slices = int(np.sum(split == TRAIN))
+    if settings.batch_size is not None or settings.plan.batch_size <= slices:
         return settings
-    fitting = max(1, slices // 2)
-    talk.say(f"the usual batch of {usual} is more than the {slices} slices to train on: {fitting} are taken")
-    return replace(settings, batch_size=fitting)
+    return replace(settings, batch_size=max(1, slices // 2))
+
+
+def _check_same_settings(out: Path, settings: Settings, split: NDArray[np.str_]) -> None:
+    """Refuse other settings than those of the run; `measure` records a usual batch as it was asked for."""
+    check_same_settings(out, settings, _with_fitting_batch(RunFolder.open(out).settings, split))
 
 
 def check_training(
@@ -184,10 +193,12 @@ def _measured(
     )
     run = Run(folder, samples, split, statistics, preprocessing)
     held.enter_context(alone_in(out))
-    check_vacant(out, resume)  # again: another run may have come first
+    # Again, since another run may have come first.
+    check_vacant(out, resume)
     if resume and folder.record.is_file():
+        _check_same_settings(out, settings, split)
         check_same_inputs(RunFolder.open(out), inputs)
-        folder.remove_leftovers()
+    folder.remove_leftovers()
     folder.write_record()
     if not (resume and folder.slices.is_file()):
         write_table(folder.slices, _first_columns(run))

@@ -4,6 +4,8 @@ import errno
 import re
 from pathlib import Path
 
+from eigenfeatures.eigen.files import is_temporary
+
 # Rust and NumPy, by which tifffile writes, say it without an error number.
 _FULL = re.compile(r"No space left|quota exceeded|\d+ requested and \d+ written", re.IGNORECASE)
 
@@ -19,7 +21,7 @@ def in_words(error: Exception) -> str:
     if is_full_disk(error):
         return f"{place or 'the disk of --out'}: no space is left; free some, or use another --out"
     if isinstance(error, OSError) and place and error.strerror:
-        return f"{place}: {error.strerror}; check that it can be made and written, or use another"
+        return f"{place}: {error.strerror}; check the path and its permissions, or use another"
     return str(error)
 
 
@@ -28,4 +30,4 @@ def _place(error: Exception) -> Path | None:
     if not isinstance(error, OSError) or not isinstance(error.filename, str):
         return None
     path = Path(error.filename)
-    return path.parent if path.name.startswith(".") else path
+    return path.parent if is_temporary(path) else path

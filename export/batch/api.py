@@ -111,7 +111,7 @@ def infer(
     clock, chosen, given = Clock(), reading or Reading(), isinstance(stack, Stack)
     file, place = _path("model", model), stack if isinstance(stack, Stack) else _path("stack", stack)
     asked = parse_outputs(outputs) if isinstance(outputs, str) else outputs
-    limit = None if max_memory is None else str(max_memory)
+    limit = max_memory if max_memory is None or isinstance(max_memory, str) else f"{max_memory:f}"
     opened = open_engine(file, asked, engine, device, clock, tf32=tf32, keep=library != "numpy")
     found = place if isinstance(place, Stack) else open_any(place, chosen)
     try:

@@ -46,4 +46,5 @@ def heed_interrupts(talk: Talk) -> Iterator[Talk]:
     try:
         yield replace(talk, track=track)
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGINT) is press:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

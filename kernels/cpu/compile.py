@@ -109,6 +109,11 @@ def thread_count() -> int:
     return 1 if os.getpid() != _IMPORTED_BY else int(numba.get_num_threads())
 
 
+def is_small(size: int) -> bool:
+    """Tell whether the calling thread computes arrays of so many values alone."""
+    return size <= SMALL
+
+
 class Kernel:
     """A loop that fills its last arguments, compiled when first called.
 
@@ -133,7 +138,7 @@ class Kernel:
 
 
 def _is_large(argument: object) -> bool:
-    return isinstance(argument, np.ndarray) and argument.size > SMALL
+    return isinstance(argument, np.ndarray) and not is_small(argument.size)
 
 
 def _renamed(loop: Callable[..., None], build: str) -> Callable[..., None]:

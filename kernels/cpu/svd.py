@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.kernels.arrays import read_only, working_dtype
-from eigenfeatures.kernels.cpu import compile
 from eigenfeatures.kernels.cpu.centre import centred
-from eigenfeatures.kernels.cpu.compile import thread_count
+from eigenfeatures.kernels.cpu.compile import is_small, thread_count
 from eigenfeatures.kernels.cpu.lanczos import Workspace
 from eigenfeatures.kernels.cpu.passes import tile_count
 from eigenfeatures.kernels.cpu.triplets import UNDEFINED, Triplets, triplets
@@ -72,7 +71,7 @@ def decompose(
 
     together = searched and _suits_all_threads(channels, pixels, dtype)
     # What Python does for a small slice takes longer than the loops, and threads don't share it.
-    by_one = together or channels * pixels <= compile.SMALL
+    by_one = together or is_small(channels * pixels)
     done = map(chain, range(chains)) if by_one else _side_by_side(chain, chains)
     results = [result for of_chain in done for result in of_chain]
 

@@ -59,6 +59,18 @@ def test_of_several_volumes_the_default_of_nexus_is_taken(tmp_path: Path, root: 
         np.testing.assert_array_equal(stack.read([1]), VOLUME[[2]])
 
 
+def test_a_default_may_begin_at_the_root_and_be_a_list_of_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "v.nxs"
+    with h5py.File(path, "w") as file:
+        file["entry/a/data"] = VOLUME
+        file["entry/b/data"] = VOLUME // 2
+        file["entry"].attrs["default"] = "/entry/b"
+        file["entry/b"].attrs["signal"] = np.array(["data"], h5py.string_dtype())
+        file.attrs["default"] = "entry"
+    with open_volume(path) as stack:
+        assert str(stack.path) == f"{path}:/entry/b/data"
+
+
 @pytest.mark.parametrize("default", ["none", "entry/flat", "entry/out", "loop", 3, ""])
 def test_a_default_that_names_no_volume_counts_for_nothing(tmp_path: Path, default: object) -> None:
     path = tmp_path / "v.nxs"
@@ -75,6 +87,11 @@ def test_a_default_that_names_no_volume_counts_for_nothing(tmp_path: Path, defau
 
 def test_axes_of_length_1_before_the_three_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "v.h5"
+    with h5py.File(path, "w") as file:
+        file["entry/plain"] = VOLUME // 3
+        file["entry/data"] = VOLUME[None, None]
+    with open_volume(path) as stack:
+        assert stack.path.name == "plain", "three axes come before more"
     with h5py.File(path, "w") as file:
         file["entry/data"] = VOLUME[None, None]
         file["entry/colours"] = np.stack([VOLUME, VOLUME])

@@ -12,6 +12,7 @@ import pytest
 import zarr
 from random_volumes import random_images
 
+from eigenfeatures.eigen.array_stacks import Missing
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region, VoxelSize
 from eigenfeatures.eigen.volumes import open_volume
@@ -152,10 +153,17 @@ def test_the_origin_is_in_micrometres_and_follows_the_axis(
 
 
 @pytest.mark.parametrize(
-    ("translation", "units"), [([1, 2], UNITS), ([1, 2, float("nan")], UNITS), ([1, 2, 3], {})]
+    ("translation", "units"),
+    [
+        ([1, 2], UNITS),
+        ([1, 2, float("nan")], UNITS),
+        ([0, None, 0], UNITS),
+        ("elsewhere", UNITS),
+        ([1, 2, 3], {}),
+    ],
 )
 def test_an_origin_that_means_nothing_counts_for_nothing(
-    tmp_path: Path, translation: list[float], units: dict[str, str]
+    tmp_path: Path, translation: object, units: dict[str, str]
 ) -> None:
     image = _image(units=units)
     image["datasets"][0]["coordinateTransformations"].append(
@@ -317,6 +325,44 @@ def test_a_chunk_that_a_shard_lacks_is_missing(
     with open_volume(path, axis=axis, missing="fill") as stack:
         np.testing.assert_array_equal(stack.read(range(len(expected))), expected)
         assert [k for k in range(len(expected)) if stack.is_filled(k)] == list(holes + first)
+
+
+@pytest.mark.parametrize("missing", ["refuse", "fill"])
+@pytest.mark.parametrize("keep", [52, 0.1, 0.5, 0.9])
+def test_a_shard_that_was_cut_short_is_no_shard_of_missing_chunks(
+    tmp_path: Path, keep: float, missing: Missing
+) -> None:
+    """Its index, at the start, leads beyond what is left; zarr would read fill values there."""
+    volume = random_images(np.uint8, SHAPE)
+    shards = {"shape": (12, 12, 10), "index_location": "start"}
+    path = tmp_path / "v.zarr"
+    zarr.create_array(path, shape=SHAPE, chunks=CHUNKS, shards=shards, dtype="u1")[...] = volume
+    file = path / "c" / "0" / "0" / "0"
+    content = file.read_bytes()
+    index = 16 * 3 * 2 * 2 + 4
+    size = index + int(keep * (len(content) - index)) if keep < 1 else index + int(keep)
+    file.write_bytes(content[:size])
+    with (
+        open_volume(path, missing=missing) as stack,
+        pytest.raises(InputError, match=r"v\.zarr: slice \d+ .*index of shard 0 leads beyond its end"),
+    ):
+        stack.read(range(9))
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 0), (10**9, 50), (0, 2**50), (2**64 - 2, 2**63)])
+def test_an_index_that_leads_beyond_its_shard_is_refused(tmp_path: Path, offset: int, length: int) -> None:
+    """By the last of these zarr would ask for more memory than there is."""
+    path = tmp_path / "v.zarr"
+    made = zarr.create_array(path, shape=SHAPE, chunks=CHUNKS, shards=(12, 12, 10), dtype="u1")
+    _with_index_codecs(path, INDEX[:1])
+    zarr.open_array(path, mode="r+")[...] = random_images(np.uint8, SHAPE)
+    file = path / "c" / "0" / "0" / "0"
+    content = bytearray(file.read_bytes())
+    content[-16:] = np.array([offset, length], "<u8").tobytes()
+    file.write_bytes(content)
+    assert made.shards == (12, 12, 10)
+    with open_volume(path) as stack, pytest.raises(InputError, match="leads beyond its end"):
+        stack.read(range(9))
 
 
 def _with_index_codecs(path: Path, codecs: list[dict[str, Any]]) -> None:

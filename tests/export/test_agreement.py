@@ -26,6 +26,8 @@ def test_ratios_of_singular_values_near_zero_are_compared_by_their_squares():
     assert compared("gap", [0.0102], [0.01]) == pytest.approx(2e-4)
     assert compared("singular_values", [[10.0, 0.0]], [[10.0, 4.5e-3]]) == pytest.approx(100 * 4.5e-4**2)
     assert compared("singular_values", [[10.1, 0.0]], [[10.0, 0.0]]) == pytest.approx(0.01)
+    assert compared("singular_values", [[-7.0, -3.5]], [[1.0, 0.5]]) > 1
+    assert compared("gap", [-0.6], [0.5]) > 1
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -241,6 +241,12 @@ def test_a_batch_that_nobody_set_is_made_to_fit_and_recorded(stacks, tmp_path):
     assert f"the usual batch of 64 is more than the {slices} slices to train on" in answer.error
     assert pipeline.RunFolder.open(tmp_path / "out").settings.batch_size == slices // 2
     assert call(*run, "--resume").code == 0
+    # Nor does `stats`, which has no batches, bar a training.
+    measured = ("--out", tmp_path / "measured", "--preset", "small", "--iterations", "1")
+    assert call("stats", few, *measured).code == 0
+    assert_refused(call("train", few, *measured, "--resume", "--seed", "1"), "was made with seed = 0")
+    answer = call("train", few, *measured, "--resume")
+    assert answer.code == 0, answer.error
     asked = ("--out", tmp_path / "other", *QUICK, "--iterations", "1", "--batch-size")
     assert_refused(call("train", few, *asked, slices + 1), f"use --batch-size {slices} or less")
     assert call("train", few, *asked, slices).code == 0

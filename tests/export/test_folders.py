@@ -175,7 +175,7 @@ def test_a_folder_that_the_system_refuses_is_told_with_a_remedy(place, stacks):
     answer = call("train", stacks, "--out", f"{place}/x", *QUICK, "--iterations", "1")
     assert answer.code in (1, 2)
     assert re.search(
-        rf"^error: {place}.*(choose another folder|check that it can be made)", answer.error, re.M
+        rf"^error: {place}.*(choose another folder|check the path and its permissions)", answer.error, re.M
     )
 
 

@@ -99,7 +99,7 @@ def test_a_mistake_is_told_at_once(finished_run, stacks):
         ({"batch": 0}, "batch 0 is out of range; give at least 1"),
         ({"batch": -3}, "batch -3 is out of range; give at least 1"),
         ({"batch": 2.5}, "batch 2.5: must be a whole number"),
-        ({"max_memory": 0.5}, "--max-memory '0.5' is no size"),
+        ({"max_memory": 0.5}, "--max-memory '0.500000' is no size"),
         ({"max_memory": "much"}, "--max-memory 'much' is no size"),
         ({"outputs": ""}, "names no output; give some"),
         (
