@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.kernels.cpu.compile import thread_count
+from eigenfeatures.kernels.cpu.compile import SMALL, thread_count
 
-# Pixels of the small images that are stretched together, in place of one after the other by Python.
-_TOGETHER = 1 << 16
+# Pixels of images that are stretched together, so that Python's part of it is small: 2 MB of float32.
+_TOGETHER = 1 << 19
 
 
 def stretch(images: NDArray[Any], saturate: float, out: NDArray[Any]) -> None:
     """Fill `out` (N, H, W) with images (N, H, W) stretched to [0, 1]; see `stretch_contrast`."""
-    pixels = out.shape[1] * out.shape[2]
-    step = max(1, _TOGETHER // pixels)
+    pixels, threads = out.shape[1] * out.shape[2], thread_count()
+    share = max(-(-len(out) // threads), SMALL // pixels)
+    step = max(1, min(share, _TOGETHER // pixels))
 
     def some(first: int) -> None:
         filled = out[first : first + step]
@@ -24,8 +25,7 @@ def stretch(images: NDArray[Any], saturate: float, out: NDArray[Any]) -> None:
         _stretch(filled.reshape(len(filled), pixels), saturate)
 
     parts = range(0, len(out), step)
-    threads = min(thread_count(), len(parts))
-    if threads <= 1:
+    if min(threads, len(parts)) <= 1:
         list(map(some, parts))
         return
     with ThreadPoolExecutor(threads) as pool:

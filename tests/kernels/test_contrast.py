@@ -31,6 +31,17 @@ def test_each_image_has_its_own_range():
         assert (result[place].min(), result[place].max()) == (0, 1)
 
 
+def test_images_that_are_stretched_together_are_so_each_by_itself(monkeypatch):
+    """Two at a time and the last one alone, by several threads; of each kind one."""
+    monkeypatch.setattr("eigenfeatures.kernels.cpu.contrast.SMALL", 0)
+    monkeypatch.setattr("eigenfeatures.kernels.cpu.contrast._TOGETHER", 2 * 13 * 17)
+    stack = np.random.default_rng(0).random((9, 13, 17)).astype(np.float32)
+    stack[1], stack[2, 3, 4], stack[3, 0, 0], stack[4] = 5, np.nan, np.inf, stack[4] * np.float32(3e38)
+    for saturate in (0.0, 0.1):
+        expected = [stretch_contrast(image, saturate) for image in stack]
+        np.testing.assert_array_equal(stretch_contrast(stack, saturate), expected)
+
+
 def test_constant_is_black_and_rare_pixels_are_white():
     np.testing.assert_array_equal(stretch_contrast(np.full((5, 5), 3.0)), 0)
     sparse = np.zeros((20, 20))
