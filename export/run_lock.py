@@ -1,4 +1,4 @@
-"""One process at a time in the folder of a run."""
+"""One process at a time in a folder, by locks that end with the process, however it ends."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ from eigenfeatures.eigen.errors import InputError
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder if need be, and lock it for this process, however the process ends.
+    """Make the folder of a run if need be, and lock it for this process.
 
     The folder itself is locked, since each of its files is replaced when it is written again.
 
@@ -23,14 +23,23 @@ def alone_in(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{folder} belongs to a run that is at work; wait for its end or choose another --out"
-            ) from error
-        except OSError:  # a file system without locks on folders, such as NFS
-            pass
+        lock(descriptor, f"{folder} belongs to a run")
         yield
     finally:
         os.close(descriptor)
+
+
+def lock(descriptor: int, owned: str) -> None:
+    """Lock an open file or folder until it is closed.
+
+    Raises
+    ------
+    InputError
+        When another process has locked it; it begins with `owned`, which says whose it is.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(f"{owned} that is at work; wait for its end or choose another --out") from error
+    except OSError:  # a file system without locks, or without locks on folders, such as NFS
+        pass

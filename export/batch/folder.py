@@ -6,12 +6,11 @@ Each is on the disk before the next is begun, so that a crash of the machine los
 While a job works, its process holds a lock on ``infer.json``.
 """
 
-import fcntl
 import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from eigenfeatures.eigen.closing import Closing
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import atomic_path, remove_leftovers, settle, sha256, write_text
 from eigenfeatures.export.run_folder import check_empty
+from eigenfeatures.export.run_lock import lock
 from eigenfeatures.export.system_errors import is_full_disk
 
 RECORD_FILE = "infer.json"
@@ -244,17 +244,12 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def _lock(path: Path) -> ExitStack:
-    """Lock a job's record until the stack is closed or the process ends, however it ends."""
+    """Lock a job's record until the stack is closed or the process ends."""
     with ExitStack() as held:
-        try:
+        with suppress(OSError):  # a folder that can be read only
             # Open for writing, which NFS wants of a file to be locked.
-            fcntl.flock(held.enter_context((path / RECORD_FILE).open("r+b")), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{path} belongs to a job that is at work; wait for its end or choose another --out"
-            ) from error
-        except OSError:  # a file system without locks, or a folder that can be read only
-            pass
+            record = held.enter_context((path / RECORD_FILE).open("r+b"))
+            lock(record.fileno(), f"{path} belongs to a job")
         return held.pop_all()
 
 
