@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region, Stack
 from eigenfeatures.eigen.voxel_size import VoxelSize
 
-Missing = Literal["refuse", "fill"]  # what to do about values that aren't there
 Selection = tuple[int | slice, ...]
 
 _KINDS = {"b": "boolean", "u": "unsigned integer", "i": "signed integer", "f": "float", "c": "complex"}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.array_stacks import ArrayStack, Missing, Selection
+from eigenfeatures.eigen.array_stacks import ArrayStack, Selection
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region
 from eigenfeatures.eigen.voxel_size import VoxelSize
@@ -27,8 +27,6 @@ class ChunkedStack(ArrayStack):
         As of `ArrayStack`.
     chunks : tuple of int
         Shape of what is stored or missing as a whole.
-    missing : {"refuse", "fill"}
-        Whether reading what isn't there is an error.
     """
 
     def __init__(
@@ -41,21 +39,9 @@ class ChunkedStack(ArrayStack):
         axis: int,
         *,
         chunks: tuple[int, ...],
-        missing: Missing,
     ) -> None:
         super().__init__(path, files, shape, dtype, voxel_size, axis)
         self._chunks = chunks
-        self._missing = missing
-        self._filled: set[int] = set()
-
-    @property
-    def filled(self) -> int:
-        """How many of the slices read so far hold fill values where their chunks are missing."""
-        return len(self._filled)
-
-    def is_filled(self, index: int) -> bool:
-        """Tell whether a slice, as it was read, holds fill values where its chunks are missing."""
-        return index in self._filled
 
     def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
         super()._read_run(run, region, out)
@@ -65,7 +51,7 @@ class ChunkedStack(ArrayStack):
             number = chunk[axis] if axis >= 0 else 0
             depth = self._chunks[axis] if axis >= 0 else 1
             holes = [index for index in run if index // depth == number]
-            if self._missing == "refuse":
+            if not self._fills:
                 name = ".".join(map(str, chunk))
                 raise InputError(
                     f"{self._name(holes[0])} lacks chunk {name}; copy the data again or, "

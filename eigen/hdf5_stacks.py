@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.array_stacks import Missing, Selection, is_volume
+from eigenfeatures.eigen.array_stacks import Selection, is_volume
 from eigenfeatures.eigen.chunked_stacks import ChunkedStack, check_chunk
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Stack, one_line
@@ -28,7 +28,7 @@ def is_hdf5(path: Path) -> bool:
     return False
 
 
-def open_hdf5(path: Path, name: str = "", axis: int = 0, missing: Missing = "refuse") -> Stack:
+def open_hdf5(path: Path, name: str = "", axis: int = 0) -> Stack:
     """Open a data set as a stack, without reading its values.
 
     Nothing outside of the file is ever opened: external links, external
@@ -44,9 +44,6 @@ def open_hdf5(path: Path, name: str = "", axis: int = 0, missing: Missing = "ref
         attributes `default` and `signal` lead to.
     axis : int
         As of `ArrayStack`.
-    missing : {"refuse", "fill"}
-        Whether reading a chunk that was never written is an error, or gives
-        the data set's fill value.
 
     Returns
     -------
@@ -70,7 +67,7 @@ def open_hdf5(path: Path, name: str = "", axis: int = 0, missing: Missing = "ref
         ) from error
     try:
         name, notes = (name.strip("/"), ()) if name.strip("/") else _choose_volume(path, file, h5py)
-        stack = _Hdf5Stack(path, file, _data_set(path, file, name, h5py), name, axis, missing)
+        stack = _Hdf5Stack(path, file, _data_set(path, file, name, h5py), name, axis)
         stack.notes = notes
         return stack
     except InputError:
@@ -208,7 +205,7 @@ def _steps(name: str) -> list[str]:
 class _Hdf5Stack(ChunkedStack):
     """One data set of a file, which stays open."""
 
-    def __init__(self, path: Path, file: Any, data: Any, name: str, axis: int, missing: Missing) -> None:
+    def __init__(self, path: Path, file: Any, data: Any, name: str, axis: int) -> None:
         source = Path(f"{path}:/{name}")
         if data.external or data.is_virtual:
             raise InputError(
@@ -227,7 +224,6 @@ class _Hdf5Stack(ChunkedStack):
             _element_size(data),
             axis,
             chunks=data.chunks or shape,
-            missing=missing,
         )
         self._file = file
         self._data = data

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
@@ -15,10 +16,6 @@ class _View(Stack):
         super().__init__(stack.path, stack.files, shape, stack.dtype, voxel_size)
         self.origin, self.notes = stack.origin, stack.notes
         self._stack = stack
-
-    @property
-    def filled(self) -> int:
-        return self._stack.filled
 
     def _release(self) -> None:
         self._stack.close()
@@ -45,14 +42,19 @@ class AcrossStack(_View):
         self.origin = seen_along(axis, stack.origin)
         self._axis = axis
 
+    def _name(self, index: int) -> str:
+        return f"{self.path}: slice {index} along axis {self._axis} (counted from 0)"
+
     def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
         span = run.stop - run.start
         if self._axis == 1:
             part = Region(run.start, region.left, span, region.width)
         else:
             part = Region(region.left, run.start, region.width, span)
+        image = np.empty((part.height, part.width), self.dtype)
         for row in range(region.height):
-            image = self._stack.read([region.top + row], part)[0]
+            behind = region.top + row
+            self._stack._read_named(range(behind, behind + 1), part, image[np.newaxis])
             out[:, row] = image[:: run.step] if self._axis == 1 else image[:, :: run.step].T
 
 
@@ -74,6 +76,15 @@ class EveryStack(_View):
         super().__init__(stack, (-(-slices // every), height, width), thinned)
         self._every = every
 
+    def fill_missing(self) -> None:
+        """Let `read` fill from now on what it refuses otherwise."""
+        self._stack.fill_missing()
+
+    @property
+    def filled(self) -> int:
+        """How many of the slices read so far hold fill values where their data are missing."""
+        return self._stack.filled
+
     def is_filled(self, index: int) -> bool:
         """Tell whether a slice, as it was read, holds fill values where its data are missing."""
         return self._stack.is_filled(index * self._every)
@@ -81,4 +92,5 @@ class EveryStack(_View):
     def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
         every = self._every
         behind = range(run.start * every, (run.stop - 1) * every + 1, run.step * every)
-        self._stack._read_checked(behind, region, out)
+        self._stack._read_named(behind, region, out)
+        self._stack._make_finite(behind, out)

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from eigenfeatures.eigen.closing import Closing
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.voxel_size import Position, VoxelSize
 
-__all__ = ["MAX_SLICE_BYTES", "Region", "Stack", "VoxelSize"]
+__all__ = ["MAX_SLICE_BYTES", "Missing", "Region", "Stack", "VoxelSize"]
+
+Missing = Literal["refuse", "fill"]  # what to do about values that aren't there
 
 # A slice that claims more is taken for damage or malice: nothing is allocated for it.
 MAX_SLICE_BYTES = 4 << 30
@@ -116,6 +118,8 @@ class Stack(Closing):
         self.voxel_size = voxel_size
         self.origin: Position = (0.0, 0.0, 0.0)
         self.notes: tuple[str, ...] = ()
+        self._fills = False
+        self._filled: set[int] = set()
         self._closed = False
         _, height, width = shape
         if height * width * dtype.itemsize > MAX_SLICE_BYTES:
@@ -131,14 +135,21 @@ class Stack(Closing):
     def _release(self) -> None:
         """Close what was kept open: by default nothing."""
 
+    def fill_missing(self) -> None:
+        """Let `read` fill from now on what it refuses otherwise.
+
+        NaN and infinite values get 0, and chunks that aren't stored the fill value that their array states.
+        """
+        self._fills = True
+
     @property
     def filled(self) -> int:
         """How many of the slices read so far hold fill values where their data are missing."""
-        return 0
+        return len(self._filled)
 
-    def is_filled(self, index: int) -> bool:  # noqa: ARG002
+    def is_filled(self, index: int) -> bool:
         """Tell whether a slice, as it was read, holds fill values where its data are missing."""
-        return False
+        return index in self._filled
 
     def read(
         self, indices: Sequence[int] | NDArray[np.integer[Any]], region: Region | None = None
@@ -164,7 +175,7 @@ class Stack(Closing):
         ------
         InputError
             The stack is closed, the region leaves the slice, a slice can't be
-            decoded, or it holds NaN or infinite values; or an index is no
+            decoded or lacks values (see `fill_missing`); or an index is no
             whole number.
         IndexError
             There is no such slice.
@@ -188,10 +199,13 @@ class Stack(Closing):
                 raise IndexError(f"{self.path}: no slice {index} in a stack of {slices}")
         out = np.empty((len(wanted), region.height, region.width), self.dtype)
         for position, run in _runs(wanted):
-            self._read_checked(run, region, out[position : position + len(run)])
+            part = out[position : position + len(run)]
+            self._read_named(run, region, part)
+            self._make_finite(run, part)
         return out
 
-    def _read_checked(self, run: range, region: Region, out: NDArray[Any]) -> None:
+    def _read_named(self, run: range, region: Region, out: NDArray[Any]) -> None:
+        """Do as `_read_run`; errors name the slice."""
         try:
             self._read_run(run, region, out)
         except (InputError, MemoryError):
@@ -202,13 +216,22 @@ class Stack(Closing):
                     f"{self._name(run[0])} can't be read ({one_line(error)}); copy or export the file again"
                 ) from error
             for position, index in enumerate(run):  # one by one, to name the slice
-                self._read_checked(range(index, index + 1), region, out[position : position + 1])
-        if out.dtype.kind == "f":
-            for index, image in zip(run, out, strict=True):
-                if not np.isfinite(image).all():
-                    raise InputError(
-                        f"{self._name(index)} holds NaN or infinite values; replace them before the analysis"
-                    )
+                self._read_named(range(index, index + 1), region, out[position : position + 1])
+
+    def _make_finite(self, run: range, out: NDArray[Any]) -> None:
+        """Refuse or fill what is no number."""
+        if out.dtype.kind != "f":
+            return
+        for index, image in zip(run, out, strict=True):
+            if np.isfinite(image).all():
+                continue
+            if not self._fills:
+                raise InputError(
+                    f"{self._name(index)} holds NaN or infinite values; replace them before the analysis, "
+                    "or have them filled with 0 (missing: fill)"
+                )
+            image[~np.isfinite(image)] = 0
+            self._filled.add(index)
 
     def _name(self, index: int) -> str:
         """Name a slice in messages."""

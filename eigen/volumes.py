@@ -7,11 +7,10 @@ from typing import Any, get_args
 import numpy as np
 
 from eigenfeatures.eigen.array_files import open_npy, open_raw
-from eigenfeatures.eigen.array_stacks import Missing
 from eigenfeatures.eigen.errors import InputError, whole_number
 from eigenfeatures.eigen.hdf5_stacks import is_hdf5, open_hdf5
 from eigenfeatures.eigen.stack_views import AcrossStack, EveryStack
-from eigenfeatures.eigen.stacks import Stack
+from eigenfeatures.eigen.stacks import Missing, Stack
 from eigenfeatures.eigen.tiff_stacks import open_stack
 from eigenfeatures.eigen.zarr_stacks import is_zarr, open_zarr
 
@@ -48,8 +47,9 @@ def open_volume(
     dtype : str or numpy.dtype, optional
         Values of a raw file, such as "uint8" or ">u2".
     missing : {"refuse", "fill"}
-        Whether reading a chunk that a Zarr or an HDF5 file lacks is an error,
-        or gives its fill value; `Stack.filled` counts the slices concerned.
+        Whether slices that hold NaN or infinite values are refused as they are
+        read, or get 0 there; and those of a Zarr or an HDF5 file that lack a
+        chunk, or get its fill value. `Stack.filled` counts them.
 
     Returns
     -------
@@ -73,16 +73,18 @@ def open_volume(
     if shape is not None and dtype is not None:
         stack = open_raw(Path(source), shape, dtype, axis)
     else:
-        stack = _open(str(source), axis, missing)
+        stack = _open(str(source), axis)
+    if missing == "fill":
+        stack.fill_missing()
     return EveryStack(stack, every) if every > 1 else stack
 
 
-def _open(source: str, axis: int, missing: Missing) -> Stack:
+def _open(source: str, axis: int) -> Stack:
     path, name = _split(source)
     if name or is_hdf5(path):
-        return open_hdf5(path, name, axis, missing)
+        return open_hdf5(path, name, axis)
     if is_zarr(path):
-        return open_zarr(path, axis, missing)
+        return open_zarr(path, axis)
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return open_npy(path, axis)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.array_stacks import Missing, Selection
+from eigenfeatures.eigen.array_stacks import Selection
 from eigenfeatures.eigen.chunked_stacks import ChunkedStack, check_chunk
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.ome_zarr import Multiscale, read_multiscale
@@ -28,7 +28,7 @@ def is_zarr(path: Path) -> bool:
     return path.is_dir() and (path.suffix == ".zarr" or any((path / name).is_file() for name in _METADATA))
 
 
-def open_zarr(path: Path, axis: int = 0, missing: Missing = "refuse") -> Stack:
+def open_zarr(path: Path, axis: int = 0) -> Stack:
     """Open a Zarr array as a stack, without reading its chunks.
 
     Parameters
@@ -39,16 +39,13 @@ def open_zarr(path: Path, axis: int = 0, missing: Missing = "refuse") -> Stack:
         within a Zarr is named by its folder: ``volume.zarr/entry/data``.
     axis : int
         As of `ArrayStack`.
-    missing : {"refuse", "fill"}
-        Whether reading a chunk that isn't there is an error, or gives the
-        array's fill value. Writers may leave out chunks that hold nothing
-        else, in a shard too: nothing tells these from lost ones.
 
     Returns
     -------
     Stack
         Reading fills the result without a copy; it takes the memory of the
-        chunks at work besides.
+        chunks at work besides. Writers may leave out chunks that hold nothing
+        but the fill value, in a shard too: nothing tells these from lost ones.
 
     Raises
     ------
@@ -58,15 +55,15 @@ def open_zarr(path: Path, axis: int = 0, missing: Missing = "refuse") -> Stack:
     """
     node = _open_node(path)
     if not _is_group(node):
-        return _ZarrStack(path, node, _image_around(path), axis, missing)
+        return _ZarrStack(path, node, _image_around(path), axis)
     image = read_multiscale(node.attrs)
     if image is None:
-        return _ZarrStack(path, _only_array(path), None, axis, missing)
+        return _ZarrStack(path, _only_array(path), None, axis)
     array = _open_node(_full_resolution(path, image))
     if _is_group(array):
         raise InputError(f"{path}: its level {image.array!r} is no array; export the image again")
     _check_axes(path, image, array.shape)
-    return _ZarrStack(path, array, image, axis, missing)
+    return _ZarrStack(path, array, image, axis)
 
 
 def _open_node(path: Path) -> Any:
@@ -133,7 +130,7 @@ def _image_around(path: Path) -> Multiscale | None:
 class _ZarrStack(ChunkedStack):
     """The array stays described in memory; no file stays open."""
 
-    def __init__(self, path: Path, array: Any, image: Multiscale | None, axis: int, missing: Missing) -> None:
+    def __init__(self, path: Path, array: Any, image: Multiscale | None, axis: int) -> None:
         folder: Path = Path(array.store.root) / array.path
         _check_codecs(path, array)
         try:
@@ -152,7 +149,6 @@ class _ZarrStack(ChunkedStack):
             image.voxel_size if image else None,
             axis,
             chunks=chunks if self._shards else shards or chunks,
-            missing=missing,
         )
         if image is not None:
             self.origin = seen_along(axis, image.origin)

@@ -38,7 +38,10 @@ def infer(
         ),
     ] = None,
     missing: Annotated[
-        str, typer.Option(help="A chunk that a Zarr or HDF5 file lacks: refuse, or fill and report.")
+        str,
+        typer.Option(
+            help="NaN, infinity, chunks that a Zarr or HDF5 file lacks: refuse, or fill and report."
+        ),
     ] = "refuse",
     batch_size: Annotated[int | None, typer.Option(help="Slices that the model gets at once.")] = None,
     max_memory: Annotated[

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import get_args
 
-from eigenfeatures.eigen.array_stacks import Missing
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.stacks import Region, VoxelSize
+from eigenfeatures.eigen.stacks import Missing, Region, VoxelSize
 from eigenfeatures.export.batch.source import Reading
 from eigenfeatures.export.batch.volumes import FORMATS
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.array_stacks import Missing
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.hdf5_stacks import HDF5_SUFFIXES
-from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
+from eigenfeatures.eigen.stacks import Missing, Region, Stack, VoxelSize
 from eigenfeatures.eigen.tiff_pages import read_layout
 from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, visible_entries
 from eigenfeatures.eigen.volumes import open_volume
@@ -44,7 +43,7 @@ class Reading:
     shape, dtype : optional
         Of a raw file.
     missing : {"refuse", "fill"}
-        What to do where a chunk of a Zarr or HDF5 file is missing.
+        What to do where values are missing (`Stack.fill_missing`).
     overlap : float, optional
         Of the windows over slices that are larger than the model's. None is half, save that where
         the training cut the centre of its slices, the centre is taken and there are no windows.

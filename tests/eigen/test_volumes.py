@@ -209,6 +209,37 @@ def test_values_that_are_not_finite_name_the_slice(tmp_path: Path, kind: str) ->
             stack.read(range(4))
 
 
+@pytest.mark.parametrize("kind", ["Zarr 3", "HDF5", "npy", "TIFF"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("every", [1, 2])
+def test_values_that_are_not_finite_are_filled_if_wished(
+    tmp_path: Path, kind: str, axis: int, every: int
+) -> None:
+    volume = random_images(np.float32, SHAPE)
+    volume[4, 10, 12], volume[5, 3, 1] = np.nan, -np.inf
+    view = np.moveaxis(volume, axis, 0)[::every]
+    holes = ~np.isfinite(view)
+    with _make(tmp_path, kind, volume, axis=axis, every=every, missing="fill") as stack:
+        found = stack.read(range(len(view)))
+        np.testing.assert_array_equal(found, np.where(holes, 0, view))
+        filled = holes.any((1, 2))
+        assert [stack.is_filled(index) for index in range(len(view))] == filled.tolist()
+        assert stack.filled == filled.sum() > 0
+
+
+def test_a_slice_along_another_axis_is_named_by_it(tmp_path: Path) -> None:
+    volume = random_images(np.float32, SHAPE)
+    volume[4, 10, 12] = np.inf
+    for kind in ("npy", "TIFF"):
+        with (
+            _make(tmp_path, kind, volume, axis=1) as stack,
+            pytest.raises(
+                InputError, match=r"slice 10 along axis 1 .* have them filled with 0 \(missing: fill"
+            ),
+        ):
+            stack.read([9, 10])
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

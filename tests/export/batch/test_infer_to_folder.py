@@ -275,6 +275,22 @@ def test_filled_slices_are_counted_over_all_that_a_job_did(tmp_path):
         assert [row["slice"] for row in csv.DictReader(file) if row["flag"] == "filled"] == list("0167")
 
 
+def test_slices_that_hold_nan_end_a_job_or_are_filled_and_flagged(tmp_path):
+    stack = random_stack((12, 16, 16)).astype(np.float32)
+    stack[5, 2, 3] = np.nan
+    zeroed = np.nan_to_num(stack)
+    np.save(tmp_path / "s.npy", stack)
+    with pytest.raises(InputError, match=r"slice 5 .* holds NaN .* \(missing: fill\)"):
+        run_job(tmp_path / "s.npy", tmp_path / "refused")
+    facts = run_job(tmp_path / "s.npy", tmp_path / "filled", reading=Reading(missing="fill"))
+    np.save(tmp_path / "s.npy", zeroed)
+    run_job(tmp_path / "s.npy", tmp_path / "zeroed")
+    rows = [list(csv.DictReader((tmp_path / out / "slices.csv").open())) for out in ("filled", "zeroed")]
+    assert facts["filled_slices"] == 1
+    assert rows[0].pop(5) == {**rows[1].pop(5), "flag": "filled"}
+    assert rows[0] == rows[1]
+
+
 def test_a_finished_job_is_left_alone(stack, unbroken, tmp_path):
     changed = {file: file.stat().st_mtime_ns for file in (tmp_path / "unbroken").rglob("*")}
     facts = run_job(stack, tmp_path / "unbroken", batch=2, resume=True)
