@@ -19,7 +19,7 @@ class StrongestChannel(Generic[Array]):
     index
         The channel that holds the largest activation, the first of equals; int64.
     maximum
-        That activation; float64, as are the means.
+        That activation, in units of the responses; float64, as are the means.
     mean
         Mean of the channel's activations (paper, Fig. 10).
     positive_mean
@@ -65,6 +65,8 @@ def strongest_channel(
         Where the elements are not real numbers.
     ValueError
         Where there are fewer than three axes, no channels or no pixels.
+    OSError
+        As of `gradient_magnitude`.
 
     Examples
     --------

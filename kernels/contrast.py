@@ -51,6 +51,8 @@ def stretch_contrast(
         Where the elements or `saturate` are not real numbers.
     ValueError
         Where there are fewer than two axes, no pixels, or `saturate` is out of range.
+    OSError
+        As of `gradient_magnitude`.
 
     Examples
     --------

@@ -34,7 +34,8 @@ def gradient(
     the edge pixel. Components equal those of ``cv2.Sobel`` with ``BORDER_REPLICATE`` and of
     ``scipy.ndimage.sobel`` and ``prewitt`` with ``mode="nearest"``.
 
-    Reads each pixel from memory once and writes two numbers for it: O(N·H·W).
+    Reads each pixel from memory once and writes two numbers for it: O(N·H·W). Masks: Prewitt 1970,
+    Sobel and Feldman 1968, Scharr 2000; the paper's is Sobel's (Fig. 4d).
 
     A mirrored slice has the mirrored gradient, with the sign of the component across
     the mirror changed; this doesn't hold for ``forward``, which looks one way.
@@ -51,8 +52,8 @@ def gradient(
     Returns
     -------
     gy, gx : array
-        Components down the rows and along them, of the input's shape: float32 for 8-bit,
-        16-bit and float32 input, else float64.
+        Components down the rows and along them, of the input's shape, in grey values a pixel times the
+        operator's scale: float32 for 8-bit, 16-bit and float32 input, else float64.
 
     Raises
     ------
@@ -60,6 +61,8 @@ def gradient(
         Where the elements are not real numbers.
     ValueError
         Where there are fewer than two axes, no pixels, or no such operator.
+    OSError
+        As of `gradient_magnitude`.
 
     Examples
     --------
@@ -129,8 +132,9 @@ def gradient_magnitude(
     Returns
     -------
     array
-        |∇Y| of the input's shape, of its library and on its device: float32 for 8-bit, 16-bit and float32
-        input, else float64. `out` itself if it is given.
+        |∇Y| of the input's shape, of its library and on its device, in grey values a pixel times the
+        operator's scale: float32 for 8-bit, 16-bit and float32 input, else float64. `out` itself if it is
+        given.
 
     Raises
     ------
@@ -214,7 +218,8 @@ def standardized_gradient(
     Returns
     -------
     array
-        Of the input's shape: float32 for 8-bit, 16-bit and float32 input, else float64.
+        Of the input's shape, in standard deviations: float32 for 8-bit, 16-bit and float32 input, else
+        float64.
 
     Raises
     ------
@@ -224,6 +229,8 @@ def standardized_gradient(
         Where there are fewer than two axes, no pixels, no such operator, only one of `mean`
         and `deviation`, a deviation that isn't positive and finite, either of them beyond what the precision
         of the result computes with, or `out` doesn't fit.
+    OSError
+        As of `gradient_magnitude`.
 
     Examples
     --------

@@ -48,6 +48,8 @@ def gram(
         Where the elements are not real numbers.
     ValueError
         Where there are fewer than three axes, no channels or no pixels.
+    OSError
+        As of `gradient_magnitude`.
 
     Notes
     -----

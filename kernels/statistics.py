@@ -78,6 +78,8 @@ def slice_statistics(
         Where the elements are not real numbers.
     ValueError
         Where there are fewer than two axes, no pixels, or no such operator.
+    OSError
+        As of `gradient_magnitude`.
 
     Examples
     --------

@@ -33,7 +33,7 @@ class TruncatedSVD(Generic[Array]):
         Left singular vectors as maps ``(..., rank, h, w)`` of unit norm; ``u[..., 0, :, :]`` is
         the eigenfeature. float32 or float64, as the responses.
     s
-        Singular values ``(..., rank)``, descending; float64.
+        Singular values ``(..., rank)``, descending, in units of the responses; float64.
     v
         Right singular vectors ``(..., rank, C)``, the weights of the channels; float64.
     gap
@@ -106,11 +106,12 @@ def truncated_svd(
     """Decompose each slice's responses; the first left singular vector is its eigenfeature.
 
     X is n × C with the response maps as columns, not centred (paper, eq. 14). One vector is
-    sought by Lanczos iteration, started from the sum of the maps or, along a stack, from the first two of the
-    slice before, in chains of up to eight slices that threads take side by side; where that would take
-    longer, and for more vectors, from the eigenvectors of XᵀX. The result's residual is measured, and
-    where it misses `tol` a Gram matrix in float64 and then LAPACK's decomposition take over;
-    `TruncatedSVD.method` tells which one answered.
+    sought by Lanczos iteration, started from the sum of the maps. Along a stack the CPU starts from the first
+    two of the slice before, in chains of up to eight slices that threads take side by side; a GPU searches
+    all slices at once, each from its own sum. More vectors, and those that a search would take longer for,
+    come from the eigenvectors of XᵀX. The result's residual is measured, and where it misses `tol` a Gram
+    matrix in float64 and then LAPACK's decomposition take over; `TruncatedSVD.method` tells which one
+    answered.
 
     What holds for any input: ``residual <= tol``; left vectors are orthogonal to ``10 * tol``; singular
     values that are found to be at most 2·10⁻⁶ of s_1 (10⁻¹² for float64) are given as 0, with ``u_i = 0``; a
@@ -137,14 +138,16 @@ def truncated_svd(
     tol
         Largest residual, at least 2·10⁻⁶ (10⁻¹² for float64 responses).
     seed
-        Of the random signs that take part in every start of a search, 0 to 2⁶⁴ − 1.
+        Of the random signs that take part in every start of a search, 0 to 2⁶⁴ − 1. For rank 1 only, since
+        more vectors are not searched for.
     center
         Subtract each map's mean first, as EigenCAM does: another quantity than the paper's.
     start
-        Where to start the search of the first slice of every chain, ``(C,)``: ``v[0]`` of a similar one.
+        Where to start the search for rank 1: `v` of a similar slice, ``(k, C)``, whose first row is taken, or
+        ``(C,)``. On the CPU it serves the first slice of every chain, on a GPU all slices.
     max_passes
-        Passes of the Lanczos iteration before a Gram matrix is formed, at most 24 on a GPU. By default about
-        as many as take the same time.
+        Passes of the Lanczos iteration, for rank 1, before a Gram matrix is formed; at most 24 on a GPU. By
+        default about as many as take the same time.
     gap
         Find s_2 / s_1 for rank 1 too: a search then goes on until it is known to about 0.001, for one or two
         passes on responses of CT. Where other singular values lie within some hundredths of s_2 it may be one
@@ -164,6 +167,8 @@ def truncated_svd(
         or `center` or `gap` is neither True nor False.
     ValueError
         Where there are fewer than three axes, no pixels, or an argument is out of range.
+    OSError
+        As of `gradient_magnitude`.
 
     Examples
     --------
@@ -223,6 +228,8 @@ def truncated_svd(
 
 def _direction(call: Call, channels: int) -> NDArray[np.float64]:
     direction = call.input("start", trailing=0).astype(np.float64)
+    if direction.ndim == 2 and len(direction):
+        direction = direction[0]  # the leading one of a similar slice's v
     if direction.shape != (channels,) or not 0 < (largest := float(abs(direction).max())) < math.inf:
         raise ValueError(f"start must be {channels} finite numbers, not all zero")
     direction /= largest  # so that no square is beyond float64

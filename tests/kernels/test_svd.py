@@ -281,6 +281,10 @@ def test_warm_start_saves_passes():
     warm = truncated_svd(maps, start=cold.v[0] + 1e-3 * np.cos(ORDER), max_passes=20)
     assert cold.method == warm.method == "lanczos"
     assert warm.passes < cold.passes
+    for v in (cold.v, truncated_svd(maps, 2).v):  # as results have it
+        again = truncated_svd(maps, start=v, max_passes=20)
+        assert again.passes < cold.passes
+        assert sine(again.u[0], cold.u[0]) <= 1e-4
     stack = truncated_svd(np.stack([maps, maps * np.float32(1.01)]), max_passes=20)
     assert stack.passes[0] == cold.passes
     assert stack.passes[1] < cold.passes
@@ -355,6 +359,8 @@ def test_many_tiles():
         ({"start": [1, 2, 3, np.nan]}, "start must be 4"),
         ({"start": [1, 2, 3, np.inf]}, "start must be 4"),
         ({"start": []}, "start must be 4"),
+        ({"start": np.ones((0, 4))}, "start must be 4"),
+        ({"start": np.ones((1, 2, 4))}, "start must be 4"),
         ({"start": 1}, "start must be 4"),
     ],
 )
