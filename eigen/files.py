@@ -63,7 +63,7 @@ def _name_new(temporary: Path, path: Path) -> None:
 def _settle_names(folder: Path) -> None:
     """Wait until the names in a folder are on the disk, where its file system can tell."""
     with suppress(OSError):
-        settle(folder)
+        _settle(os.open(folder, os.O_RDONLY))
 
 
 def settle(file: Path) -> None:
@@ -74,7 +74,10 @@ def settle(file: Path) -> None:
     OSError
         When it can't be written.
     """
-    descriptor = os.open(file, os.O_RDONLY)
+    _settle(os.open(file, os.O_RDWR))  # since Windows waits for nothing that can't be written
+
+
+def _settle(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     finally:

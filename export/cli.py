@@ -4,7 +4,7 @@ import io
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -184,7 +184,7 @@ def features(
 
     talk = terminal_talk()
     before = RunFolder.open(run).settings
-    changes = {"layer": layer, "resolution": resolution, "rank": rank, "device": device}
+    changes: dict[str, Any] = {"layer": layer, "resolution": resolution, "rank": rank, "device": device}
     with open_run(run, talk, **changes) as (folder, stacks, model):
         features_step(folder, stacks, model, talk)
     say_outdated(folder, before, talk)
@@ -213,7 +213,7 @@ def report(
         if compare is None:
             report_step(*opened, talk)
         else:
-            with open_run(compare, talk) as other:
+            with open_run(compare, talk, alone=False) as other:
                 compare_step(opened, other, talk)
     return {"report": str(run / "report.html")}
 

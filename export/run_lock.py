@@ -1,7 +1,7 @@
-"""One process at a time in a folder, by locks that end with the process, however it ends."""
+"""One process at a time in a folder, by locks that end with the process, however it ends; none on Windows."""
 
-import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         When another process has locked it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":  # opens no folders
+        yield
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         lock(descriptor, f"{folder} belongs to a run")
@@ -37,9 +40,13 @@ def lock(descriptor: int, owned: str) -> None:
     InputError
         When another process has locked it; it begins with `owned`, which says whose it is.
     """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise InputError(f"{owned} that is at work; wait for its end or choose another --out") from error
+        raise InputError(f"{owned} that is at work; wait for its end, or choose another folder") from error
     except OSError:  # a file system without locks, or without locks on folders, such as NFS
         pass

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -224,17 +224,27 @@ def check_range(samples: SampleSet, statistics: SliceStatistics) -> None:
 
 
 @contextmanager
-def open_run(path: Path, talk: Talk, **changes: Any) -> Iterator[tuple[RunFolder, SampleSet, Model]]:
+def open_run(
+    path: Path, talk: Talk, *, alone: bool = True, **changes: Any
+) -> Iterator[tuple[RunFolder, SampleSet, Model]]:
     """Open the folder of a run whose training is finished.
 
-    Settings given in `changes` that are not None take the place of the run's.
+    Settings given in `changes` that are not None take the place of the run's. Until it is closed no other
+    process can work in the folder, unless it is only read (not `alone`).
 
     Raises
     ------
     InputError
-        When there is none, or its stacks are gone or not what they were.
+        When there is none, another process works in it, or its stacks are gone or not what they were.
     """
     folder = RunFolder.open(path)
+    with alone_in(path) if alone else nullcontext():
+        yield from _opened_run(folder, talk, changes)
+
+
+def _opened_run(
+    folder: RunFolder, talk: Talk, changes: dict[str, Any]
+) -> Iterator[tuple[RunFolder, SampleSet, Model]]:
     model = load_model(folder.path)
     changed = {name: value for name, value in changes.items() if value is not None}
     folder = replace(folder, settings=replace(folder.settings, **changed))
@@ -243,7 +253,7 @@ def open_run(path: Path, talk: Talk, **changes: Any) -> Iterator[tuple[RunFolder
         check_same_inputs(folder, hash_inputs(samples, talk.track))
         if samples.classes != model.classes or samples.size != model.network.size:
             raise InputError(
-                f"the model in {path} was made for {', '.join(model.classes)} at "
+                f"the model in {folder.path} was made for {', '.join(model.classes)} at "
                 f"{'×'.join(map(str, model.network.size))} pixels, not for {folder.samples}"
             )
         yield folder, samples, model

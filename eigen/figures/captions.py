@@ -24,7 +24,7 @@ CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         ),
         "whole_slice_and_sections": Caption(
             "Whole slice, cut-outs and sections (Fig. 2)",
-            "Above is a whole slice with the rectangles that were cut out of it, below are three sections "
+            "Above is a whole slice with any rectangles that were cut out of it, below are three sections "
             "at right angles through the centre of a stack, all on one grey scale. The rectangles should "
             "hold material only, and a section that looks different along z than along x and y points to "
             "uneven slice spacing, drift or a material that has a direction.",

@@ -63,7 +63,7 @@ def whole_slice_and_sections(
     whole_slice
         As the instrument wrote it, ``(H, W)``.
     regions
-        Where it was cut, in pixels.
+        Where it was cut, in pixels. One that is the whole slice isn't drawn.
     sections
         Through the centre of one of the stacks.
     voxel_size
@@ -90,7 +90,9 @@ def whole_slice_and_sections(
     above = min(_WIDTH * height / width, _HIGHEST)
     below = min(_WIDTH * max(heights) / float(shares.sum()), _HIGHEST)
 
-    title = "A whole slice with its cut-outs, and three sections through the centre of a stack"
+    cut_outs = [region for region in regions if (region.height, region.width) != whole_slice.shape]
+    whole = "A whole slice with its cut-outs" if cut_outs else "A whole slice"
+    title = f"{whole}, and three sections through the centre of a stack"
     figure = new_figure(title, above + below + _BESIDE_IMAGES)
     axes = figure.subplot_mosaic(
         [["whole"] * 3, ["xy", "yz", "xz"]], width_ratios=shares.tolist(), height_ratios=(above, below)
@@ -98,7 +100,7 @@ def whole_slice_and_sections(
     limits = intensity_limits([drawing.image for drawing in drawings.values()])
     unit = length_unit(voxel_size)
     drawn = [drawing.draw(axes[key], limits, unit) for key, drawing in drawings.items()]
-    _outline(axes["whole"], regions, in_plane)
+    _outline(axes["whole"], cut_outs, in_plane)
     add_colour_bar(figure, drawn, "grey value")
     return figure
 

@@ -2,10 +2,13 @@
 
 import io
 import warnings
+from functools import cache
 from textwrap import fill
 from typing import Literal
 
+from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 # 10 inches at 110 dots an inch: 1100 pixels, the width of the report's page.
 PAGE_WIDTH = 10.0
@@ -21,6 +24,30 @@ ORANGE = OKABE_ITO[1]
 SERIES_COLOURS = tuple(OKABE_ITO[place] for place in (0, 3, 2, 5, 4, 1))
 SERIES_MARKERS = "osD^vP"
 LINE_STYLES = ("solid", "dashed")
+
+# Chinese, Japanese and Korean letters, which matplotlib's own font lacks, and fonts that have some of them.
+_FIRST_EAST_ASIAN = "\u2e80"
+_FURTHER_FONTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans JP",
+    "Noto Sans SC",
+    "Noto Sans KR",
+    "Source Han Sans",
+    "IPAexGothic",
+    "IPAGothic",
+    "TakaoPGothic",
+    "VL PGothic",
+    "Droid Sans Fallback",
+    "WenQuanYi Zen Hei",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Apple SD Gothic Neo",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+)
 
 _LONGEST_NAME = 28
 # Characters of a title that fit into an inch.
@@ -49,11 +76,20 @@ def figure_png(figure: Figure) -> bytes:
         At most 1100 pixels wide and without metadata, so that equal figures give equal bytes.
     """
     png = io.BytesIO()
+    for text in figure.findobj(Text):
+        if any(letter >= _FIRST_EAST_ASIAN for letter in text.get_text()):
+            text.set_fontfamily([*text.get_fontfamily(), *_further_fonts()])
     with warnings.catch_warnings():
-        # A name in a script that the fonts lack is drawn as boxes; tables have it as it is.
+        # A name in a script that all of them lack is drawn as boxes; tables have it as it is.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     return png.getvalue()
+
+
+@cache
+def _further_fonts() -> list[str]:
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return [name for name in _FURTHER_FONTS if name in installed]
 
 
 def sample_style(index: int) -> tuple[str, str]:

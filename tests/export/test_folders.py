@@ -157,6 +157,14 @@ def test_a_folder_in_which_a_run_is_at_work_is_refused(stacks, tmp_path):
     assert call("train", stacks, "--out", tmp_path / "run", *QUICK, "--iterations", "1").code == 0
 
 
+@pytest.mark.parametrize("command", ON_A_RUN)
+def test_a_step_waits_for_no_other_in_the_same_run(finished_run, command):
+    before = _content(finished_run)
+    with alone_in(finished_run):
+        assert_refused(call(command, finished_run), "belongs to a run that is at work; wait for its end")
+    assert _content(finished_run) == before
+
+
 def test_a_run_that_another_one_outran_is_refused(stacks, trained, tmp_path, monkeypatch):
     """Both found the folder empty; the other one was done before this one had read all slices."""
     out, hashed = tmp_path / "run", steps.hash_inputs
