@@ -151,8 +151,8 @@ def truncated_svd(
     gap
         Find s_2 / s_1 for rank 1 too: a search then goes on until it is known to about 0.001, for one or two
         passes on responses of CT. Where other singular values lie within some hundredths of s_2 it may be one
-        of theirs (0.014 too small was the worst seen), and where s_2 is within 10⁻⁶ of s_1
-        it may be s_3 / s_1, in one slice of some hundreds: rank 2 has neither limit.
+        of theirs (0.04 too small was the worst seen), and where s_2 is within 10⁻⁶ of s_1
+        it may be that of the first which isn't, in one slice of some dozens: rank 2 has neither limit.
     backend, stream
         Where to compute; see `gradient_magnitude`.
 

@@ -33,6 +33,11 @@ DTYPES = ("uint8", "uint16", "float32", "float64")
 _SIDE, _CHANNELS = math.isqrt(SMALL) + 1, 9
 _MAP_SIDE = math.isqrt(SMALL // _CHANNELS) + 1
 
+# Of responses: as they are, and so large that sums of products would leave the range of numbers.
+_SCALES: MappingProxyType[str, tuple[float, ...]] = MappingProxyType(
+    {"float32": (1.0, 1e30), "float64": (1.0, 1e100)}
+)
+
 
 class Compiled(NamedTuple):
     """How a function's kernels came to be."""
@@ -78,8 +83,6 @@ def warm(dtypes: Iterable[str] = DTYPES, backend: Backend = "cpu") -> Iterator[C
     threads = numba.get_num_threads()
     try:
         for name, function in _FUNCTIONS.items():
-            if backend == "cuda" and function is _streamed:
-                continue
             before, start = _counts(backend), time.perf_counter()
             for count in sorted({1, threads}) if backend == "cpu" else (threads,):
                 numba.set_num_threads(count)
@@ -171,8 +174,7 @@ def _gram(dtype: np.dtype[Any], backend: Backend) -> None:
 def _truncated_svd(dtype: np.dtype[Any], backend: Backend) -> None:
     responses = _responses(dtype)
     # Copies that the search makes, to centre or to scale, are other arrays to the compiler.
-    scales = (1, 1e30) if dtype.kind == "f" else (1,)
-    for scale in scales:
+    for scale in _SCALES.get(dtype.name, (1.0,)):
         for center in (False, True):
             for max_passes, rank in ((20, 1), (0, 1), (0, _CHANNELS)):
                 truncated_svd(
@@ -180,9 +182,11 @@ def _truncated_svd(dtype: np.dtype[Any], backend: Backend) -> None:
                 )
 
 
-def _streamed(dtype: np.dtype[Any], backend: Backend) -> None:  # noqa: ARG001
+def _streamed(dtype: np.dtype[Any], backend: Backend) -> None:
+    responses: Any = _responses(dtype)[0]
+    if backend == "cuda":  # the class computes where its parts lie
+        responses = importlib.import_module("eigenfeatures.kernels.cuda.memory").to_device(responses)
     for center in (False, True):
-        responses = _responses(dtype)[0]
         stream = StreamingSVD(2, center=center)
         stream.add(responses)
         stream.left(responses)

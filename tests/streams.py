@@ -8,6 +8,7 @@ import pytest
 import reference
 from numpy.typing import NDArray
 from spectra import HEIGHT, WIDTH, measured, sine
+from svd_oracles import honest
 
 from eigenfeatures.kernels import StreamedSVD, StreamingSVD
 
@@ -48,6 +49,7 @@ def assert_accurate(maps: NDArray[Any], u: NDArray[Any], svd: StreamedSVD, resid
     """Compare a decomposition with its definition."""
     by_definition, loss = measured(maps, u, svd.s, svd.v)
     assert by_definition <= TOL
+    assert honest(residual, by_definition, maps.dtype)
     assert residual == pytest.approx(by_definition, abs=2e-7)
     assert loss <= 10 * TOL
 

@@ -11,7 +11,7 @@ Compiled code is cached beside the source, under the caveat of `eigenfeatures.ke
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
@@ -52,6 +52,8 @@ class Kernel:
     float64
         Why it computes in float64 for signatures without float64 arrays, or nothing where it
         must not.
+    loaded
+        What `memory.launch` has loaded, by device and the types of arrays.
     """
 
     function: Callable[..., None]
@@ -59,6 +61,8 @@ class Kernel:
     threads: int
     resident: int | None
     float64: str
+    # Made at once, since threads that came together to a cached property could each get one of their own.
+    loaded: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -71,11 +75,6 @@ class Kernel:
         if SIMULATED:
             return cuda.jit()(self.function)
         return cached(cuda.jit, self.function, launch_bounds=self.bounds, lto=False)
-
-    @cached_property
-    def loaded(self) -> dict[tuple[Any, ...], Any]:
-        """What `memory.launch` has loaded, by device and the types of arrays."""
-        return {}
 
     def signature_of(self, dtypes: tuple[np.dtype[Any], ...]) -> Any:
         """Return the signature for arrays of these types.

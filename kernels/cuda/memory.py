@@ -8,6 +8,7 @@ import ctypes
 import importlib
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
@@ -28,6 +29,9 @@ Array: TypeAlias = Any
 # How the CUDA driver is told where the parameters are: CU_LAUNCH_PARAM_BUFFER_POINTER and _SIZE, and the end.
 _BUFFER, _BUFFER_SIZE = 1, 2
 _Extra = ctypes.c_void_p * 5
+
+# Held by the one of many threads that loads a kernel.
+_LOADING = threading.Lock()
 
 Size: TypeAlias = int | tuple[int, int] | tuple[int, int, int]
 
@@ -62,8 +66,12 @@ def computing(gpu: int | None, stream: object, library: str | None) -> Iterator[
         yield
         return
     # A torch without CUDA has no streams to ask for, and arrays of the host wait for none.
-    with _device(gpu) as device, _stream(stream, None if gpu is None else library, device.id):
-        yield
+    with _device(gpu) as device:
+        # The driver launches in the context of the calling thread. A new thread has none until it asks for
+        # its device, and to enter the current one CuPy doesn't ask.
+        device.use()
+        with _stream(stream, None if gpu is None else library, device.id):
+            yield
 
 
 def _device(gpu: int | None) -> Any:
@@ -135,7 +143,9 @@ def prepared(
     dtypes = tuple(value.dtype for value in arguments if isinstance(value, arrays))
     place = (cupy.cuda.runtime.getDevice(), *dtypes)
     if place not in kernel.loaded:
-        kernel.loaded[place] = _load(kernel, dtypes)
+        with _LOADING:
+            if place not in kernel.loaded:
+                kernel.loaded[place] = _load(kernel, dtypes)
     function, parameters = kernel.loaded[place]
     packed = parameters.packed(arguments, arrays)
     # CuPy's own way to call a kernel makes an object of each parameter, which takes several times as long.

@@ -61,8 +61,9 @@ def decompose(
 ) -> TruncatedSVD:
     """Decompose each slice of maps (N, C, n) on the current device and stream; see the function for the CPU.
 
-    All searches start from `start`, or else from the same random signs; at most `lanczos.MOST_PASSES`
-    passes are made. The methods are in a NumPy array.
+    All searches start from `start`, or else from the sum of the maps, each with the same random signs of a
+    twentieth of its size added; at most `lanczos.MOST_PASSES` passes are made. The methods are in a NumPy
+    array.
     """
     xp = memory.xp()
     working = _working(maps, center)

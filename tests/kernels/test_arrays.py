@@ -14,7 +14,7 @@ from eigenfeatures.kernels import (
     stretch_contrast,
     truncated_svd,
 )
-from eigenfeatures.kernels.arrays import loop_input
+from eigenfeatures.kernels.arrays import loop_input, writeable
 
 
 @pytest.mark.parametrize("dtype", [bool, complex, object, "datetime64[s]", "U3", np.longdouble])
@@ -174,3 +174,26 @@ def test_a_view_that_cannot_be_written():
 
 def test_lists_are_arrays():
     np.testing.assert_array_equal(gradient_magnitude([[1, 2], [1, 2]], "forward"), [[1, 0], [1, 0]])
+
+
+def test_views_of_one_tensor_of_a_gpu_overlap():
+    """As they come by DLPack, each with memory of its own; of what holds only addresses nothing is read."""
+    cupy = pytest.importorskip("cupy")
+
+    def view(address, shape, strides=None):
+        memory = cupy.cuda.UnownedMemory(address, 2**20, None, 0)
+        return cupy.ndarray(shape, np.float32, cupy.cuda.MemoryPointer(memory, 0), strides)
+
+    images = view(2**20, (4, 10))
+    for out, overlaps in (
+        (view(2**20, (4, 10)), True),
+        (view(2**20 + 40, (4, 10)), True),
+        (view(2**20 + 196, (5, 10), (-40, 4)), True),
+        (view(2**20 + 160, (4, 10)), False),
+        (view(2**21, (4, 10)), False),
+    ):
+        if overlaps:
+            with pytest.raises(ValueError, match="out overlaps the input"):
+                writeable(out, out.shape, np.float32, [images], cupy)
+        else:
+            assert writeable(out, out.shape, np.float32, [images], cupy) is out

@@ -7,6 +7,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from spectra import rectified, sine
 
 from eigenfeatures.kernels import (
     OPERATORS,
@@ -15,6 +16,8 @@ from eigenfeatures.kernels import (
     gram,
     slice_statistics,
     standardized_gradient,
+    stretch_contrast,
+    strongest_channel,
     truncated_svd,
 )
 
@@ -100,6 +103,50 @@ def test_blocks_of_slices_have_the_bits_of_the_whole():
     blocks = da.from_array(responses, chunks=(2, -1, -1, -1))
     parts = blocks.map_blocks(gram, drop_axis=3, chunks=((2, 2, 1), (6,), (6,)), dtype=float)
     np.testing.assert_array_equal(parts.compute(), gram(responses))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_blocks_of_contrast_have_the_bits_of_the_whole(dtype):
+    da = pytest.importorskip("dask.array")
+    array = images((7, 70, 33), dtype)
+    blocks = da.from_array(array, chunks=(3, -1, -1))
+    parts = blocks.map_blocks(stretch_contrast, meta=np.empty((0, 0, 0), np.float32))
+    np.testing.assert_array_equal(parts.compute(), stretch_contrast(array))
+
+
+def in_chunks(function, responses, *arguments, **options):
+    """What a function gives of chunks of three slices, put together by Dask."""
+    da, dask = pytest.importorskip("dask.array"), pytest.importorskip("dask")
+    blocks = da.from_array(responses, chunks=(3, -1, -1, -1)).to_delayed().ravel()
+    results = dask.compute(*(dask.delayed(function)(block, *arguments, **options) for block in blocks))
+    assert len(results) == 3
+    return {name: np.concatenate([vars(one)[name] for one in results]) for name in vars(results[0])}
+
+
+# Slices whose searches go in two chains, both cut by the chunks.
+STACK = np.stack([rectified(seed) for seed in range(9)])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_chunks_of_responses_have_the_bits_of_the_whole(dtype):
+    """From rank 2 on: slices don't start from each other then."""
+    responses = (50 * STACK).astype(dtype)
+    cases = [(strongest_channel, (), {}), (truncated_svd, (2,), {}), (truncated_svd, (3,), {"center": True})]
+    for function, arguments, options in cases:
+        whole = vars(function(responses, *arguments, **options))
+        for name, value in in_chunks(function, responses, *arguments, **options).items():
+            np.testing.assert_array_equal(value, whole[name], err_msg=name)
+
+
+def test_chunks_of_responses_have_the_same_eigenfeatures():
+    """At rank 1 where a search starts depends on the chunks, and with it the last bits."""
+    whole = truncated_svd(STACK, max_passes=20)
+    found = in_chunks(truncated_svd, STACK, max_passes=20)
+    assert set(found["method"]) == set(whole.method) == {"lanczos"}
+    assert (found["residual"] <= 1e-5).all()
+    np.testing.assert_allclose(found["s"], whole.s, rtol=1e-5)
+    for u, expected in zip(found["u"], whole.u, strict=True):
+        assert sine(u, expected) <= 4e-5
 
 
 def test_a_pool_whose_threads_have_one_of_numbas():

@@ -17,6 +17,7 @@ from streams import (
     streamed,
     tiles,
 )
+from svd_oracles import honest, rounding
 
 from eigenfeatures.kernels import truncated_svd
 from eigenfeatures.kernels.streaming import StreamingSVD
@@ -40,6 +41,34 @@ def test_left_vectors_of_the_smallest_values_that_count(leading, dtype):
     u, svd, residual = streamed(StreamingSVD(CHANNELS), tiles(maps, *TILINGS["bands"]))
     assert (svd.s > 0).all()
     assert_accurate(maps, u, svd, residual)
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize(
+    ("channels", "pixels", "dtype"),
+    [
+        (24, 899, "float32"),
+        (24, 899, "float64"),
+        (60, 12, "float32"),
+        (60, 12, "float64"),
+        (1024, 30, "float32"),
+    ],
+)
+def test_a_residual_above_rounding_is_true(channels, pixels, dtype, center):
+    """Values that count as 0 leave one as large as they are."""
+    count = min(channels, pixels)
+    values = np.where(np.arange(count) < count // 2, np.linspace(1, 0.5, count), 4e-6)
+    maps = with_spectrum(values, dtype, shape=(count, 1, max(channels, pixels)))
+    if channels > pixels:
+        maps = maps.T.copy()
+    u, svd, residual = streamed(StreamingSVD(count, center=center), tiles(maps, [], [5]))
+    wide = maps.astype(np.float64)
+    if center:
+        wide -= wide.mean(axis=(1, 2), keepdims=True)
+    by_definition, loss = measured(wide, u, svd.s, svd.v)
+    assert rounding(np.float32) < by_definition <= TOL
+    assert honest(residual, by_definition, dtype)
+    assert loss <= 10 * TOL
 
 
 @pytest.mark.parametrize("tiling", TILINGS)

@@ -43,9 +43,10 @@ for threads in (1, numba.get_num_threads()):
                     truncated_svd(responses, rank, center=center, max_passes=max_passes)
         truncated_svd(responses[..., :2, :2], 3)
         if responses.dtype.kind == "f":
+            large = responses * responses.dtype.type(1e30 if dtype == "float32" else 1e100)
             for rank in (1, 4):
-                gram(responses * responses.dtype.type(1e30))
-                truncated_svd(responses * responses.dtype.type(1e30), rank)
+                gram(large)
+                truncated_svd(large, rank)
                 truncated_svd(np.full_like(responses, np.nan), rank)
                 truncated_svd(0 * responses, rank)
             decaying = responses * np.logspace(0, -4, 9, dtype=dtype)[:, np.newaxis, np.newaxis]

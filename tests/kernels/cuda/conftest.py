@@ -8,7 +8,9 @@ importing all of `eigenfeatures.kernels.cuda`, and needs no CuPy: get that from 
 """
 
 import importlib.util
+import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cuda)
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=SIMULATED)
+def _launched_kernels(record_testsuite_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Tell in the report which kernels ran in the simulator, each with the types of its arrays."""
+    from eigenfeatures.kernels.cuda import memory
+
+    prepared, ran = memory.prepared, set()
+
+    def noted(kernel: Any, blocks: Any, threads: Any, *arguments: Any, shared: int = 0) -> Any:
+        queue = prepared(kernel, blocks, threads, *arguments, shared=shared)
+        dtypes = [str(value.dtype) for value in arguments if isinstance(value, memory.xp().ndarray)]
+
+        def run() -> None:
+            queue()
+            ran.add(" ".join([kernel.name, *dtypes]))
+
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "prepared", noted)
+        yield
+    record_testsuite_property("launched", json.dumps(sorted(ran)))
 
 
 @pytest.fixture

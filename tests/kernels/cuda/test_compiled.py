@@ -4,10 +4,12 @@ That is: without spilling registers, and in float64 only where that is meant.
 """
 
 import importlib
+import inspect
 import pkgutil
 import re
 import struct
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +20,8 @@ from numba.cuda import dispatcher, types
 from numba.cuda.np.numpy_support import as_dtype
 
 import eigenfeatures.kernels.cuda
-from eigenfeatures.kernels.cuda.compile import REGISTRY, Kernel
+from eigenfeatures.kernels.cuda import gradient, passes, statistics
+from eigenfeatures.kernels.cuda.compile import REGISTRY, Kernel, device_function
 from eigenfeatures.kernels.cuda.memory import entry_of
 from eigenfeatures.kernels.cuda.parameters import Parameters
 
@@ -107,6 +110,149 @@ def test_float64_is_not_excused_in_vain(name, monkeypatch):
     )
     kernel = KERNELS[name]
     assert ".f64" in ptx_of(kernel, kernel.signatures[0], ARCHITECTURES[1])
+
+
+# The instructions of float64 in kernels on narrower pixels, as seen for sm_80 and sm_90, and for sm_100. In
+# `fill_own_slice` those of sm_80 and sm_90 have sums of Y that nothing needs; the assembler drops them.
+FLOAT64 = {
+    "channels.survey": {"uint8": (84, 124), "uint16": (84, 124), "float32": (84, 68)},
+    "passes.left_products": {"float32": (310, 291)},
+    "passes.multiply_float32": {"float32": (40, 39)},
+    "passes.scaled": {"float32": (16, 16)},
+    "passes.vector_sums": {"float32": (74, 124)},
+    "statistics.fill_from_moments": {"uint8": (10, 10), "uint16": (10, 10), "float32": (10, 10)},
+    "statistics.fill_moments": {"uint8": (208, 193), "uint16": (208, 193), "float32": (208, 201)},
+    "statistics.fill_own_slice": {"uint8": (96, 53), "uint16": (96, 53), "float32": (117, 53)},
+    "survey.sum_squares": {"float32": (219, 220)},
+}
+
+# And there the roots of float32, one for each pixel of loops as they are unrolled, which may be less where
+# there is more float64.
+ROOTS = {
+    "statistics.fill_from_moments": {"uint8": (15, 15), "uint16": (15, 15), "float32": (15, 15)},
+    "statistics.fill_moments": {"uint8": (16, 13), "uint16": (16, 13), "float32": (16, 15)},
+    "statistics.fill_own_slice": {"uint8": (29, 3), "uint16": (29, 3), "float32": (43, 4)},
+}
+
+# Room for another release of the compiler.
+MARGIN = 1.05
+
+
+def float64_of(ptx):
+    """The instructions of float64, conversions to it and from it among them."""
+    return re.findall(r"^\s+(?:@!?%\w+ )?([a-z][\w.]*\.f64\b\S*)", ptx, re.MULTILINE)
+
+
+def seen_in(table, name, signature, architecture):
+    return table[name][str(as_dtype(arrays_of(signature)[0]))][architecture == ARCHITECTURES[2]]
+
+
+def assert_little_float64(kernel, name, signature, architecture):
+    """At most what was seen, in all and for each root."""
+    ptx = ptx_of(kernel, signature, architecture)
+    found, seen = len(float64_of(ptx)), seen_in(FLOAT64, name, signature, architecture)
+    assert found <= MARGIN * seen, f"{kernel.name}{signature} has {found} instructions of float64, not {seen}"
+    if name in ROOTS:
+        roots, before = ptx.count("sqrt.approx.f32"), seen_in(ROOTS, name, signature, architecture)
+        assert found * before <= MARGIN * seen * roots, (
+            f"{kernel.name}{signature} has {found} instructions of float64 for {roots} roots, "
+            f"not {seen} for {before}"
+        )
+
+
+def narrow_signatures(name):
+    """Those whose responses or pixels, the first array, aren't float64."""
+    return [each for each in KERNELS[name].signatures if arrays_of(each)[0] != types.float64]
+
+
+def test_every_excuse_for_float64_has_a_limit():
+    excused = {name for name in KERNELS if KERNELS[name].float64 and narrow_signatures(name)}
+    assert excused == set(FLOAT64)
+    for name, limits in FLOAT64.items():
+        assert {str(as_dtype(arrays_of(each)[0])) for each in narrow_signatures(name)} == set(limits)
+
+
+@pytest.mark.parametrize("name", FLOAT64)
+def test_excused_kernels_have_little_float64(name, architecture):
+    for signature in narrow_signatures(name):
+        assert_little_float64(KERNELS[name], name, signature, architecture)
+
+
+# What computes with responses of float32 in float32 alone: there float64 is loaded, added and converted, once
+# for many of them, or not at all.
+@pytest.mark.parametrize(("name", "array"), [("passes.multiply_float32", 0), ("conclusion.arrange", -1)])
+def test_products_are_of_float32(name, array, architecture):
+    kernel = KERNELS[name]
+    (signature,) = (each for each in kernel.signatures if arrays_of(each)[array] == types.float32)
+    assert_no_products_of_float64(kernel, signature, architecture)
+
+
+def assert_no_products_of_float64(kernel, signature, architecture):
+    ptx = ptx_of(kernel, signature, architecture)
+    products = [each for each in float64_of(ptx) if re.match(r"(fma|mul|div|sqrt)\b", each)]
+    assert not products, f"{kernel.name}{signature} has {set(products)}"
+    assert re.search(r"\b(fma|mul)\.\w*\.?f32\b", ptx)
+
+
+def rewritten(function, before="(", after="(", **names):
+    """A function of the package with a piece of its source changed, as by an oversight, or another helper."""
+    source = inspect.getsource(function)
+    assert before == after or source.count(before) == 1
+    changed = dict(vars(inspect.getmodule(function))) | names
+    # Without what registers or compiles it.
+    exec(source[source.index("def ") :].replace(before, after), changed)  # noqa: S102
+    return changed[function.__name__]
+
+
+# Helpers with ``2 * f`` in their inner loops, which is float64.
+PROMOTED = {
+    "add_column": (statistics.add_column, "length * length", "2 * length * length"),
+    "write_magnitude": (gradient.write_magnitude, "gx * gx", "2 * gx * gx"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "helper"),
+    [
+        ("statistics.fill_own_slice", "add_column"),
+        ("statistics.fill_own_slice", "write_magnitude"),
+        ("statistics.fill_moments", "add_column"),
+        ("statistics.fill_from_moments", "write_magnitude"),
+    ],
+)
+def test_a_promoted_inner_loop_is_seen(name, helper, architecture):
+    """The negative control."""
+    kernel, signature = KERNELS[name], narrow_signatures(name)[-1]
+    compiled, before, after = PROMOTED[helper]
+    changed = device_function(rewritten(compiled.py_func, before, after))
+    function = rewritten(kernel.function, **{helper: changed})
+    promoted = Kernel(function, (signature,), kernel.threads, kernel.resident, kernel.float64)
+    with pytest.raises(AssertionError, match=r"has \d+ instructions of float64"):
+        assert_little_float64(promoted, name, signature, architecture)
+
+
+def test_a_promoted_product_is_seen(architecture):
+    """The negative control."""
+    kernel = KERNELS["passes.multiply_float32"]
+    function = rewritten(passes._multiply, "+= held[c] * product", "+= held[c] * (1.0 * product)")
+    promoted = Kernel(function, kernel.signatures, kernel.threads, kernel.resident, kernel.float64)
+    with pytest.raises(AssertionError, match=r"has \{.*\.f64"):
+        assert_no_products_of_float64(promoted, kernel.signatures[0], architecture)
+
+
+# CuPy's ways to give the source of a kernel, which NVRTC compiles when it is first launched.
+RAW = re.compile(
+    r"\b(RawKernel|RawModule|ElementwiseKernel|ReductionKernel|rawkernel|compile_with_cache|fuse)\b"
+)
+
+
+def test_no_kernel_is_compiled_by_nvrtc():
+    """All are Numba's, and compiled above; one of CuPy's would have to be compiled by a test, too."""
+    folder = Path(next(iter(eigenfeatures.kernels.cuda.__path__))).parent
+    sources = {path: path.read_text(encoding="utf-8") for path in folder.rglob("*.py")}
+    assert {"memory.py", "passes.py", "gram.py"} <= {path.name for path in sources}
+    assert [path.name for path, source in sources.items() if RAW.search(source)] == []
+    assert RAW.search('kernel = xp.RawKernel(source, "name")')
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """Which device and stream a call computes on, with a stand-in for CuPy."""
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
 
 from eigenfeatures.kernels.cuda import memory
+from eigenfeatures.kernels.cuda.compile import Kernel
 from eigenfeatures.kernels.cuda.gradient import fill_gradient
 
 
@@ -21,6 +25,9 @@ class Entered:
 
     def __exit__(self, *_):
         self.log.append(f"leave {self.name}")
+
+    def use(self):
+        self.log.append(f"use {self.name}")
 
 
 class CUDARuntimeError(RuntimeError):
@@ -47,8 +54,8 @@ def log(monkeypatch):
 
 def test_the_current_device_and_stream(log):
     with memory.computing(None, None, None):
-        assert log == ["enter device None"]
-    assert log == ["enter device None", "leave device None"]
+        assert log == ["enter device None", "use device None"]
+    assert log == ["enter device None", "use device None", "leave device None"]
 
 
 @pytest.mark.parametrize(
@@ -63,28 +70,28 @@ def test_the_current_device_and_stream(log):
 def test_a_given_stream(log, stream, entered):
     with memory.computing(1, stream, "torch"):
         pass
-    assert log == ["enter device 1", f"enter {entered}", f"leave {entered}", "leave device 1"]
+    assert log == ["enter device 1", "use device 1", f"enter {entered}", f"leave {entered}", "leave device 1"]
 
 
 def test_the_current_stream_of_torch(log, monkeypatch):
     streams = SimpleNamespace(current_stream=lambda gpu: SimpleNamespace(cuda_stream=100 + gpu))
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=streams))
     with memory.computing(1, None, "torch"):
-        assert log == ["enter device 1", "enter stream 101 by protocol 0"]
+        assert log == ["enter device 1", "use device 1", "enter stream 101 by protocol 0"]
 
 
 def test_no_stream_of_torch_for_tensors_of_the_host(log, monkeypatch):
     """A build of torch for the CPU has none to ask for."""
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
     with memory.computing(None, None, "torch"):
-        assert log == ["enter device None"]
+        assert log == ["enter device None", "use device None"]
 
 
 @pytest.mark.parametrize("stream", ["fast", True, 1.5])
 def test_what_is_no_stream(log, stream):
     with pytest.raises(TypeError, match="give one of CuPy or torch"), memory.computing(0, stream, None):
         pass
-    assert log == ["enter device 0", "leave device 0"]
+    assert log == ["enter device 0", "use device 0", "leave device 0"]
 
 
 def test_no_device(log, monkeypatch):
@@ -106,3 +113,31 @@ def test_a_device_without_asynchronous_copies_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, ndarray=list))
     with pytest.raises(OSError, match=r"compute capability 7\.5, and the kernels need 8\.0"):
         memory.launch(fill_gradient, 1, 32, 1.0)
+
+
+def test_threads_that_come_at_once_load_a_kernel_once(monkeypatch):
+    """Compiling takes seconds, and what one thread has loaded no other may lose."""
+    threads, loads, launched = 8, [], []
+    cuda = SimpleNamespace(
+        runtime=SimpleNamespace(getDevice=lambda: 0),
+        get_current_stream=lambda: SimpleNamespace(ptr=0),
+        driver=SimpleNamespace(launchKernel=lambda function, *_: launched.append(function)),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, ndarray=list))
+
+    def load(kernel, dtypes):
+        loads.append((kernel.name, dtypes))
+        time.sleep(0.05)  # so that the others come meanwhile
+        return SimpleNamespace(ptr=len(loads)), SimpleNamespace(packed=lambda *_: b"parameters")
+
+    monkeypatch.setattr(memory, "_load", load)
+    kernel, together = Kernel(fill_gradient.function, (), 32, None, ""), Barrier(threads)
+
+    def launch(_):
+        together.wait(10)
+        memory.launch(kernel, 1, 32, 1.0)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(launch, range(threads)))
+    assert loads == [("gradient.fill_gradient", ())]
+    assert launched == [1] * threads
