@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,21 @@ class ChunkedStack(ArrayStack):
             self._filled.update(holes)
 
     def _absent_chunks(self, selection: Selection) -> list[tuple[int, ...]]:
-        touched = [
-            [part // size] if isinstance(part, int) else sorted({i // size for i in _range(part)})
-            for part, size in zip(selection, self._chunks, strict=True)
-        ]
-        return [chunk for chunk in product(*touched) if not self._is_stored(chunk)]
+        return [chunk for chunk in touched_chunks(selection, self._chunks) if not self._is_stored(chunk)]
 
     @abstractmethod
     def _is_stored(self, chunk: tuple[int, ...]) -> bool:
         """Tell whether the chunk of these coordinates is there."""
+
+
+def touched_chunks(selection: Selection, chunks: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield the coordinates of the chunks of this shape that a selection reads."""
+    return product(
+        *(
+            [part // size] if isinstance(part, int) else sorted({i // size for i in _range(part)})
+            for part, size in zip(selection, chunks, strict=True)
+        )
+    )
 
 
 def _range(part: slice) -> range:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eigenfeatures.eigen.array_stacks import Selection, is_volume
-from eigenfeatures.eigen.chunked_stacks import ChunkedStack, check_chunk
+from eigenfeatures.eigen.array_stacks import is_volume
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.hdf5_data import DataSetStack, VirtualStack, shape_of
+from eigenfeatures.eigen.hdf5_links import Found, Links, split
+from eigenfeatures.eigen.stack_views import AcrossStack
 from eigenfeatures.eigen.stacks import Stack, one_line
-from eigenfeatures.eigen.voxel_size import VoxelSize
+from eigenfeatures.eigen.voxel_size import VoxelSize, impossible
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs", ".nx5")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -31,8 +32,10 @@ def is_hdf5(path: Path) -> bool:
 def open_hdf5(path: Path, name: str = "", axis: int = 0) -> Stack:
     """Open a data set as a stack, without reading its values.
 
-    Nothing outside of the file is ever opened: external links, external
-    storage and virtual data sets are refused.
+    External links and virtual data sets are followed to files in the folder of
+    the file or below, where the links themselves say, whatever the environment
+    variables of HDF5. Nothing else is ever opened: other links, from file to
+    file to file too, and external storage are refused.
 
     Parameters
     ----------
@@ -50,13 +53,14 @@ def open_hdf5(path: Path, name: str = "", axis: int = 0) -> Stack:
     Stack
         Its path is ``file.h5:/entry/data/data``. The voxel size is taken from
         the attribute ``element_size_um`` (z, y, x), where there is one. Along
-        axis 1 or 2 reading takes the memory of its result twice.
+        axis 1 or 2 reading takes the memory of its result twice and, of a
+        virtual data set, passes through all of it (`AcrossStack`).
 
     Raises
     ------
     InputError
-        The file is damaged, the data set isn't in it, or it is no greyscale
-        volume.
+        The file is damaged, the data set isn't in it or in files that are
+        followed, or it is no greyscale volume.
     """
     h5py = _import_h5py(path)
     try:
@@ -65,17 +69,26 @@ def open_hdf5(path: Path, name: str = "", axis: int = 0) -> Stack:
         raise InputError(
             f"{path}: isn't an HDF5 file that can be read ({one_line(error)}); copy or export it again"
         ) from error
+    links = Links(path, file, h5py)
     try:
-        name, notes = (name.strip("/"), ()) if name.strip("/") else _choose_volume(path, file, h5py)
-        stack = _Hdf5Stack(path, file, _data_set(path, file, name, h5py), name, axis)
-        stack.notes = notes
-        return stack
+        name, notes = (name.strip("/"), ()) if name.strip("/") else _choose_volume(links)
+        return _stack(Path(f"{path}:/{name}"), links, links.data_set(name), axis, notes)
     except InputError:
-        file.close()
+        links.close()
         raise
     except Exception as error:
-        file.close()
+        links.close()
         raise InputError(f"{path}:/{name}: can't be read ({one_line(error)}); export it again") from error
+
+
+def _stack(where: Path, links: Links, found: Found, axis: int, notes: tuple[str, ...]) -> Stack:
+    size, told = _element_size(where, found.node)
+    if not found.node.is_virtual:
+        stack: Stack = DataSetStack(where, links, found, size, axis)
+    else:
+        stack = VirtualStack(where, links, found, size)
+    stack.notes = notes + told
+    return AcrossStack(stack, axis) if axis and found.node.is_virtual else stack
 
 
 def _import_h5py(path: Path) -> Any:
@@ -89,40 +102,66 @@ def _import_h5py(path: Path) -> Any:
         ) from error
 
 
-def _choose_volume(path: Path, file: Any, h5py: Any) -> tuple[str, tuple[str, ...]]:
+def _choose_volume(links: Links) -> tuple[str, tuple[str, ...]]:
     """Return the name of the data set to read, and what a person should know of the choice."""
-    volumes: dict[str, int] = {}
+    path, h5py = links.path, links.h5py
+    volumes: dict[str, Any] = {}
+    refusals: list[InputError] = []
 
     def collect(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and is_volume(item.shape or ()):
-            volumes[name] = item.ndim
+        try:
+            data = links.data_set(name).node if item is None else item
+            if (
+                isinstance(data, h5py.Dataset)
+                and is_volume(shape_of(f"{path}:/{name}", data, h5py))
+                and data not in volumes.values()
+            ):
+                volumes[name] = data
+        except InputError as error:
+            refusals.append(error)
 
-    file.visititems(collect)  # follows no link
-    plain = [name for name, axes in volumes.items() if axes == 3]
+    links.file.visititems(collect)  # follows no link
+    for name in _external_links(links)[:_MOST_LINKS]:
+        collect(name, None)
+    plain = [name for name, data in volumes.items() if data.ndim == 3]
     names = plain or list(volumes)  # others have further axes, of length 1
     if len(names) == 1:
         return names[0], ()
     with suppress(Exception):  # the attributes are a hint, and needn't be sound
-        default = _nexus_default(path, file, h5py)
-        if default and is_volume(_data_set(path, file, default, h5py).shape or ()):
+        default = _nexus_default(links)
+        if default and is_volume(shape_of(f"{path}:/{default}", links.data_set(default).node, h5py)):
             return default, (
                 f"{path}: of several volumes, /{default} is read, which the file has as default",
             )
-    if not names:
-        raise InputError(f"{path}: {_no_volume(path, file, h5py)}")
-    held = ", ".join(f"/{name}" for name in names[:8]) + (", …" if len(names) > 8 else "")
-    raise InputError(f"{path}: holds the volumes {held}; name one: {path}:/{names[0]}")
+    if names:
+        held = ", ".join(f"/{name}" for name in names[:8]) + (", …" if len(names) > 8 else "")
+        raise InputError(f"{path}: holds the volumes {held}; name one: {path}:/{names[0]}")
+    if refusals:
+        raise refusals[0]
+    raise InputError(f"{path}: holds no data set of three dimensions; name the one to read: {path}:/…")
 
 
-def _nexus_default(path: Path, file: Any, h5py: Any) -> str:
+def _external_links(links: Links) -> list[str]:
+    """Name the links to other files, in the groups of the file itself."""
+    names: list[str] = []
+
+    def collect(name: bytes, link: Any) -> None:
+        if link.type == links.h5py.h5l.TYPE_EXTERNAL:
+            names.append(name.decode(errors="surrogateescape"))
+
+    links.file.id.links.visit(collect, info=True)
+    return names
+
+
+def _nexus_default(links: Links) -> str:
     """Follow the attribute `default` from group to group, and then `signal`; "" where there is none.
 
     A file may leave out that of the root where it has one entry.
     """
     steps: list[str] = []
     for _ in range(_MOST_LINKS):
-        node = _resolve(path, file, "/".join(steps), h5py)
-        step = _text(node, "default") or (_only_entry(node, h5py) if node == file else "")
+        node = links.find("/".join(steps)).node
+        step = _text(node, "default") or (_only_entry(node, links.h5py) if node == links.file else "")
         if not step:
             signal = _text(node, "signal")
             return "/".join(_joined(steps, signal)) if signal else ""
@@ -132,7 +171,7 @@ def _nexus_default(path: Path, file: Any, h5py: Any) -> str:
 
 def _joined(steps: list[str], step: str) -> list[str]:
     """Follow a path from a group on, or from the root where it begins with a slash."""
-    return _steps(step) if step.startswith("/") else steps + _steps(step)
+    return split(step) if step.startswith("/") else steps + split(step)
 
 
 def _only_entry(file: Any, h5py: Any) -> str:
@@ -148,105 +187,15 @@ def _text(node: Any, attribute: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _no_volume(path: Path, file: Any, h5py: Any) -> str:
-    """Say why a file has no volume: perhaps since it only leads to others."""
-    links: list[str] = []
-
-    def collect(name: bytes, link: Any) -> None:
-        if link.type == h5py.h5l.TYPE_EXTERNAL:
-            links.append(f"/{name.decode(errors='replace')}")
-
-    file.id.links.visit(collect, info=True)
-    if links:
-        held = ", ".join(links[:8]) + (", …" if len(links) > 8 else "")
-        return f"holds links to other files ({held}), which aren't followed for safety; open those files"
-    return f"holds no data set of three dimensions; name the one to read: {path}:/…"
-
-
-def _data_set(path: Path, file: Any, name: str, h5py: Any) -> Any:
-    """Return the data set of this name."""
-    node = _resolve(path, file, name, h5py)
-    if not isinstance(node, h5py.Dataset):
-        held = ", ".join(list(node)[:8]) or "nothing"
-        raise InputError(f"{path}:/{name}: is no data set but a group of {held}; name a data set")
-    return node
-
-
-def _resolve(path: Path, file: Any, name: str, h5py: Any) -> Any:
-    """Return the group or data set of this name; a link may lead through the file, not out of it."""
-    where = f"{path}:/{name}"
-    node, steps, links = file, _steps(name), 0
-    while steps:
-        step = steps.pop(0)
-        link = node.get(step, getlink=True) if isinstance(node, h5py.Group) else None
-        if link is None:
-            held = ", ".join(list(node)[:8]) if isinstance(node, h5py.Group) else "no members"
-            said = f"a link in it leads to '{step}', which is not there" if links else "is not in the file"
-            raise InputError(f"{where}: {said}; {node.name} has {held or 'no members'}")
-        if isinstance(link, h5py.SoftLink):
-            links += 1
-            node = file if link.path.startswith("/") else node
-            steps = _steps(link.path) + steps
-        elif isinstance(link, h5py.HardLink):
-            node = node[step]
-        else:
-            raise InputError(
-                f"{where}: leads to another file, which isn't followed for safety; open that file itself"
-            )
-        if links > _MOST_LINKS:
-            raise InputError(f"{where}: its links go round in circles; name the data set itself")
-    return node
-
-
-def _steps(name: str) -> list[str]:
-    return [step for step in name.split("/") if step not in ("", ".")]
-
-
-class _Hdf5Stack(ChunkedStack):
-    """One data set of a file, which stays open."""
-
-    def __init__(self, path: Path, file: Any, data: Any, name: str, axis: int) -> None:
-        source = Path(f"{path}:/{name}")
-        if data.external or data.is_virtual:
-            raise InputError(
-                f"{source}: keeps its values in other places, which aren't followed for safety; "
-                "open the file that has them, or write them into one data set"
-            )
-        shape = data.shape or ()
-        dtype = np.dtype(data.dtype.str)  # without the metadata that h5py adds
-        if data.chunks:
-            check_chunk(source, data.chunks, dtype)
-        super().__init__(
-            source,
-            [path],
-            shape,
-            dtype,
-            _element_size(data),
-            axis,
-            chunks=data.chunks or shape,
-        )
-        self._file = file
-        self._data = data
-
-    def _release(self) -> None:
-        self._file.close()
-
-    def _fetch(self, selection: Selection, out: NDArray[Any]) -> None:
-        if out.flags.c_contiguous:
-            self._data.read_direct(out, selection)
-        else:
-            out[...] = self._data[selection]
-
-    def _is_stored(self, chunk: tuple[int, ...]) -> bool:
-        if self._data.chunks is None:
-            return bool(self._data.id.get_storage_size())
-        corner = tuple(number * size for number, size in zip(chunk, self._chunks, strict=True))
-        return self._data.id.get_chunk_info_by_coord(corner).byte_offset is not None
-
-
-def _element_size(data: Any) -> VoxelSize | None:
-    """Read the attribute that ImageJ's and ilastik's HDF5 writers set."""
+def _element_size(where: Path, data: Any) -> tuple[VoxelSize | None, tuple[str, ...]]:
+    """Read the attribute that ImageJ's and ilastik's HDF5 writers set, and what is wrong with it."""
     try:
-        return VoxelSize.of([float(edge) for edge in np.ravel(data.attrs["element_size_um"])])
-    except (KeyError, TypeError, ValueError, OSError):
-        return None
+        stated = data.attrs.get("element_size_um")
+    except (TypeError, ValueError, OSError):
+        stated = "no numbers"
+    if stated is None:
+        return None, ()
+    size = None
+    with suppress(TypeError, ValueError):
+        size = VoxelSize.of([float(edge) for edge in np.ravel(stated)])
+    return size, () if size else (f"{where}: {impossible(f'element_size_um {stated}')}",)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.voxel_size import Position, VoxelSize, micrometres
+from eigenfeatures.eigen.voxel_size import IN_VOXELS, Position, VoxelSize, impossible, micrometres
 
 # What attributes that aren't as the specification has them raise.
 _UNSOUND = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
@@ -34,15 +34,15 @@ class Multiscale:
     origin : (float, float, float)
         Centre of the first voxel along z, y and x, in micrometres; 0 where it isn't stated or the voxel size
         is None.
-    lacks_unit : bool
-        Whether a scale is stated that tells nothing for want of units.
+    note : str
+        Why a scale that is stated tells no voxel size: it lacks units or is impossible. "" where none is.
     """
 
     array: str
     axes: tuple[str, ...]
     voxel_size: VoxelSize | None
     origin: Position
-    lacks_unit: bool
+    note: str
 
 
 def read_multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
@@ -65,21 +65,33 @@ def read_multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
         axes = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in image.get("axes", "tczyx")]
         names = tuple(str(axis["name"]) for axis in axes)
         units = np.array([micrometres(str(axis.get("unit", ""))) or math.nan for axis in axes])
+        path = str(level["path"])
         factor = _numbers(image, "scale", np.ones(len(axes)))
         scale = _numbers(level, "scale", np.full(len(axes), math.nan)) * factor
-        path = str(level["path"])
     except _UNSOUND:
         return None
     voxel_size = VoxelSize.of(_zyx(names, scale * units))
     origin = _zyx(names, _shift(image, level, factor) * units)
-    stated = VoxelSize.of(_zyx(names, scale))
     return Multiscale(
         path,
         names,
         voxel_size,
         origin if voxel_size and np.isfinite(origin).all() else (0.0, 0.0, 0.0),
-        lacks_unit=voxel_size is None and stated not in (None, VoxelSize(1, 1, 1)),
+        note="" if voxel_size else _note(image, level, names, scale),
     )
+
+
+def _note(
+    image: Mapping[str, Any], level: Mapping[str, Any], names: Sequence[str], scale: NDArray[np.float64]
+) -> str:
+    """Say why the scale tells no voxel size; a scale of 1 is what writers put when they know none."""
+    own, of_all = _stated(level, "scale"), _stated(image, "scale")
+    edges = dict(zip(names, scale.tolist(), strict=True))
+    if own is None or VoxelSize.of(_zyx(names, scale)) == VoxelSize(1, 1, 1):
+        return ""
+    if not all(math.isfinite(edges[name]) and edges[name] > 0 for name in {"z", "y", "x"} & edges.keys()):
+        return impossible(f"the scale {own}" + ("" if of_all is None else f" times {of_all}"))
+    return f"its scale has no known unit of length: {IN_VOXELS}" if "z" in edges else ""
 
 
 def _shift(
@@ -95,11 +107,22 @@ def _shift(
 
 def _numbers(item: Mapping[str, Any], kind: str, default: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the numbers of a level's transformation, or of that of all; NaN unless there is one an axis."""
+    stated = _stated(item, kind)
+    if stated is None:
+        return default
+    try:
+        found = np.array([float(number) for number in stated])
+    except _UNSOUND:
+        found = np.empty(0)
+    return found if found.shape == default.shape else np.full_like(default, math.nan)
+
+
+def _stated(item: Mapping[str, Any], kind: str) -> Any:
+    """Return what a transformation states, whatever that is; None where there is no such."""
     for transformation in item.get("coordinateTransformations", ()):
         if transformation["type"] == kind:
-            found = np.array([float(number) for number in transformation[kind]])
-            return found if found.shape == default.shape else np.full_like(default, math.nan)
-    return default
+            return transformation[kind]
+    return None
 
 
 def _zyx(names: Sequence[str], numbers: NDArray[np.float64]) -> Position:

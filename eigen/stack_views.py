@@ -20,6 +20,10 @@ class _View(Stack):
     def _release(self) -> None:
         self._stack.close()
 
+    def check_files(self, *, thoroughly: bool = True) -> None:
+        """Look for changes that sizes and times of `files` don't tell."""
+        self._stack.check_files(thoroughly=thoroughly)
+
 
 class AcrossStack(_View):
     """Slices along the rows (axis 1) or columns (axis 2) of a stack.
@@ -42,6 +46,11 @@ class AcrossStack(_View):
         self.origin = seen_along(axis, stack.origin)
         self._axis = axis
 
+    def fill_missing(self) -> None:
+        """Let `read` fill from now on what it refuses otherwise."""
+        super().fill_missing()
+        self._stack.fill_missing()
+
     def _name(self, index: int) -> str:
         return f"{self.path}: slice {index} along axis {self._axis} (counted from 0)"
 
@@ -55,6 +64,8 @@ class AcrossStack(_View):
         for row in range(region.height):
             behind = region.top + row
             self._stack._read_named(range(behind, behind + 1), part, image[np.newaxis])
+            if self._stack.is_filled(behind):
+                self._filled.update(run)
             out[:, row] = image[:: run.step] if self._axis == 1 else image[:, :: run.step].T
 
 

@@ -83,8 +83,8 @@ class Stack(Closing):
     path : Path
         The source: a file, a folder, or a data set in one (``file.h5:/data``).
     files : tuple of Path
-        The files that define it: the file, the files of the slices in natural
-        order, or a Zarr's metadata.
+        The files that define it: the file and those that it leads to, the
+        files of the slices in natural order, or a Zarr's metadata.
     shape : (int, int, int)
         Slices, height, width.
     dtype : numpy.dtype
@@ -134,6 +134,20 @@ class Stack(Closing):
 
     def _release(self) -> None:
         """Close what was kept open: by default nothing."""
+
+    def check_files(self, *, thoroughly: bool = True) -> None:
+        """Look for changes that sizes and times of `files` don't tell, such as further slices in a folder.
+
+        Parameters
+        ----------
+        thoroughly : bool
+            False for what is quick enough to be looked at after every read.
+
+        Raises
+        ------
+        InputError
+            There is one.
+        """
 
     def fill_missing(self) -> None:
         """Let `read` fill from now on what it refuses otherwise.
@@ -198,7 +212,7 @@ class Stack(Closing):
             if not 0 <= index < slices:
                 raise IndexError(f"{self.path}: no slice {index} in a stack of {slices}")
         out = np.empty((len(wanted), region.height, region.width), self.dtype)
-        for position, run in _runs(wanted):
+        for position, run in runs(wanted):
             part = out[position : position + len(run)]
             self._read_named(run, region, part)
             self._make_finite(run, part)
@@ -247,7 +261,15 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _runs(indices: Sequence[int]) -> Iterator[tuple[int, range]]:
+def changed(what: object) -> InputError:
+    """Return the error for what isn't any more as it was when the stack was opened or read."""
+    return InputError(
+        f"{what} changed while it was read; wait until it is complete and start again "
+        "(infer: with another --out)"
+    )
+
+
+def runs(indices: Sequence[int]) -> Iterator[tuple[int, range]]:
     """Split indices into rising runs of equal steps, each with its position."""
     start = 0
     while start < len(indices):

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.tiff_pages import Layout
-from eigenfeatures.eigen.voxel_size import VoxelSize, micrometres
+from eigenfeatures.eigen.voxel_size import VoxelSize, impossible, micrometres
 
 # tifffile calls the slices of a volume "channels" unless it is told the axes. So channels alone, and
 # more of them than RGBA has, are taken for slices.
@@ -36,12 +36,15 @@ class Description:
         The page that holds each slice, None for the order of the file (OME).
     voxel_size : VoxelSize or None
         None where the file doesn't say or says nothing usable.
+    note : str
+        Of a voxel size that is stated and impossible; "" otherwise.
     """
 
     slices: int = 1
     contiguous: bool = False
     order: tuple[int, ...] | None = None
     voxel_size: VoxelSize | None = None
+    note: str = ""
 
 
 def read_description(layout: Layout) -> Description:
@@ -94,7 +97,8 @@ def _imagej(layout: Layout, text: str) -> Description:
     slices = _one_axis(layout, sizes)
     if slices == 1:  # a plain stack may state only "images"
         slices = max(1, _whole(fields.get("images")))
-    return Description(slices, contiguous=True, voxel_size=_imagej_voxel_size(layout, fields))
+    voxel_size, note = _imagej_voxel_size(layout, fields)
+    return Description(slices, contiguous=True, voxel_size=voxel_size, note=note)
 
 
 def _whole(text: str | None) -> int:
@@ -102,21 +106,26 @@ def _whole(text: str | None) -> int:
     return int(text) if text and text.strip().isdecimal() and len(text) < _MOST_DIGITS else 1
 
 
-def _imagej_voxel_size(layout: Layout, fields: dict[str, str]) -> VoxelSize | None:
-    """Read the calibration; a resolution of exactly 1 is what writers put when they know none.
+def _imagej_voxel_size(layout: Layout, fields: dict[str, str]) -> tuple[VoxelSize | None, str]:
+    """Read the calibration, and what is wrong with it.
 
+    A resolution of exactly 1 is what writers put when they know none.
     ImageJ leaves `spacing` out where it was never set: CT voxels are cubes, so
     the pixel size stands for it.
     """
     unit = micrometres(fields.get("unit", ""))
     x, y = layout.resolution
     if unit is None or x is None or y is None or x == y == 1:
-        return None
+        return None, ""
     try:
         spacing = abs(float(fields.get("spacing", 1 / y)))
     except ValueError:
-        return None
-    return VoxelSize.of((spacing * unit, unit / y, unit / x))
+        spacing = math.nan
+    size = VoxelSize.of((spacing * unit, unit / y, unit / x))
+    if size is not None:
+        return size, ""
+    said = f" and a spacing of {fields['spacing']}" if "spacing" in fields else ""
+    return None, impossible(f"{x:g} by {y:g} pixels a unit{said}")
 
 
 def _ome(layout: Layout, text: str) -> Description:
@@ -133,7 +142,8 @@ def _ome(layout: Layout, text: str) -> Description:
     slices = _one_axis(layout, {name: _whole(pixels.get(key)) for name, key in keys.items()})
     first = next((f"First{axis}" for axis in "TC" if _whole(pixels.get(f"Size{axis}")) > 1), "FirstZ")
     order = _ome_order(pixels, slices, first) if slices == len(layout.pages) else None
-    return Description(slices, order=order, voxel_size=_ome_voxel_size(pixels))
+    voxel_size, note = _ome_voxel_size(pixels)
+    return Description(slices, order=order, voxel_size=voxel_size, note=note)
 
 
 def _ome_order(pixels: ElementTree.Element, slices: int, first: str) -> tuple[int, ...] | None:
@@ -147,15 +157,21 @@ def _ome_order(pixels: ElementTree.Element, slices: int, first: str) -> tuple[in
     return pages if sorted(pages) == list(range(slices)) else None
 
 
-def _ome_voxel_size(pixels: ElementTree.Element) -> VoxelSize | None:
+def _ome_voxel_size(pixels: ElementTree.Element) -> tuple[VoxelSize | None, str]:
+    """Read the physical size, and what is wrong with it."""
     edges: list[float] = []
+    wrong: list[str] = []
     for axis in "ZYX":
-        unit = micrometres(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        name = f"PhysicalSize{axis}"
+        unit, stated = micrometres(pixels.get(f"{name}Unit", "µm")), pixels.get(name)
         try:
-            edges.append(float(pixels.get(f"PhysicalSize{axis}", "nan")) * (unit or math.nan))
+            edge = float(stated or math.nan) * (unit or math.nan)
         except ValueError:
-            return None
-    return VoxelSize.of(edges)
+            edge = math.nan
+        edges.append(edge)
+        if unit and stated and not (math.isfinite(edge) and edge > 0):
+            wrong.append(f'{name}="{stated}"')
+    return VoxelSize.of(edges), impossible(" ".join(wrong)) if wrong else ""
 
 
 def _tifffile(layout: Layout, text: str) -> Description:

@@ -91,7 +91,7 @@ class Layout:
     description : str
         ImageDescription of the first page, "" if there is none.
     resolution : tuple of (float or None)
-        Pixels a unit along x and y, None where not stated.
+        Pixels a unit along x and y: None where not stated, NaN where that is no positive number.
     """
 
     path: Path
@@ -208,8 +208,10 @@ class _Directory:
 
     def ratio(self, tag: int) -> float | None:
         values = self.values(tag, 1)
-        if values.shape != (1, 2) or not values.all():
+        if values.shape != (1, 2):
             return None
+        if not values.all():
+            return math.nan
         return float(Fraction(int(values[0, 0]), int(values[0, 1])))
 
 

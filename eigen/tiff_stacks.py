@@ -4,8 +4,10 @@ Opening one reads its page directories only; `Stack.read` then fetches the
 slices and the rows that are asked for.
 """
 
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,8 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.slice_numbers import missing_numbers
-from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
-from eigenfeatures.eigen.tiff_description import read_description
+from eigenfeatures.eigen.stacks import Region, Stack, changed
+from eigenfeatures.eigen.tiff_description import Description, read_description
 from eigenfeatures.eigen.tiff_pages import Layout, Page, read_layout
 from eigenfeatures.eigen.tiff_reader import TiffReader
 
@@ -25,10 +27,11 @@ class _TiffStack(Stack):
     """Slices that are pages of TIFFs."""
 
     def __init__(
-        self, path: Path, files: Sequence[Path], pages: Sequence[Page], voxel_size: VoxelSize | None
+        self, path: Path, files: Sequence[Path], pages: Sequence[Page], description: Description
     ) -> None:
         shape = (len(pages), pages[0].height, pages[0].width)
-        super().__init__(path, files, shape, pages[0].dtype, voxel_size)
+        super().__init__(path, files, shape, pages[0].dtype, description.voxel_size)
+        self.notes = (f"{path}: {description.note}",) if description.note else ()
         self._pages = tuple(pages)
 
 
@@ -47,7 +50,7 @@ class _FileStack(_TiffStack):
             _check_equal(f"{layout.path}: page {number} (counted from 0)", page, pages[0], "page 0")
         if description.order:
             pages = tuple(pages[index] for index in description.order)
-        super().__init__(layout.path, [layout.path], pages, description.voxel_size)
+        super().__init__(layout.path, [layout.path], pages, description)
         self._reader = TiffReader(layout.path)
         self._lock = threading.Lock()
 
@@ -61,9 +64,19 @@ class _FileStack(_TiffStack):
 
 
 class _FolderStack(_TiffStack):
-    """One TIFF a slice, each opened only while it is read."""
+    """One TIFF a slice, each opened only while it is read.
 
-    def __init__(self, path: Path, layouts: Sequence[Layout]) -> None:
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    layouts : sequence of Layout
+        Of its TIFFs.
+    version : int
+        Modification time of the folder, taken before it was listed: it moves when a file comes or goes.
+    """
+
+    def __init__(self, path: Path, layouts: Sequence[Layout], version: int) -> None:
         pages = [layout.pages[0] for layout in layouts]
         for layout, page in zip(layouts, pages, strict=True):
             if count_slices(layout) > 1:
@@ -72,12 +85,27 @@ class _FolderStack(_TiffStack):
                 )
             _check_equal(f"{layout.path}", page, pages[0], layouts[0].path.name)
         files = [layout.path for layout in layouts]
-        super().__init__(path, files, pages, read_description(layouts[0]).voxel_size)
+        super().__init__(path, files, pages, read_description(layouts[0]))
+        self._names, self._version = {file.name for file in files}, version
         if missing := missing_numbers([file.stem for file in files]):
             named = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
-            self.notes = (
+            self.notes += (
                 f"{path}: its numbered slices lack {len(missing)} ({named}); the others are read on",
             )
+
+    def check_files(self, *, thoroughly: bool = True) -> None:
+        """List the folder anew, unless it need not be `thoroughly` and the folder's time is as it was.
+
+        That time alone misses a file that came within the tick of the clock in which the folder was listed.
+        """
+        version = _version(self.path)
+        if version == self._version and not thoroughly:
+            return
+        names = _tiff_names(self.path)
+        if differing := sorted(names ^ self._names):
+            which = f"{differing[0]} and {len(differing) - 1} more" if len(differing) > 1 else differing[0]
+            raise changed(f"{self.path} ({'new' if differing[0] in names else 'gone'}: {which})")
+        self._version = version
 
     def _name(self, index: int) -> str:
         return f"{self.files[index]}: slice {index} (counted from 0)"
@@ -115,18 +143,46 @@ def count_slices(layout: Layout) -> int:
 
 def visible_entries(folder: Path) -> list[Path]:
     """List a folder in natural order, without hidden entries and what a Mac adds to a zip."""
-    try:
-        entries = [
-            entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name != "__MACOSX"
-        ]
-    except OSError as error:
-        raise InputError(f"{folder}: can't be read: {error.strerror or error}; check the path") from error
-    return natsorted(entries, key=lambda entry: entry.name)
+    with _telling(folder):
+        entries = [entry for entry in folder.iterdir() if _is_visible(entry.name)]
+    return natsorted(sorted(entries), key=lambda entry: entry.name)  # s1 and s01 are equal to natsorted
 
 
 def is_tiff(path: Path) -> bool:
     """Tell a TIFF by its name."""
-    return path.suffix.lower() in (".tif", ".tiff") and path.is_file()
+    return _has_tiff_name(path.name) and path.is_file()
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _has_tiff_name(name: str) -> bool:
+    return name.lower().endswith((".tif", ".tiff"))
+
+
+def _tiff_names(folder: Path) -> set[str]:
+    """Return the names of a folder's visible TIFFs, without a `Path` for each of perhaps 100,000."""
+    with _telling(folder), os.scandir(folder) as entries:
+        return {
+            entry.name
+            for entry in entries
+            if _is_visible(entry.name) and _has_tiff_name(entry.name) and entry.is_file()
+        }
+
+
+def _version(folder: Path) -> int:
+    with _telling(folder):
+        return folder.stat().st_mtime_ns
+
+
+@contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{folder}: can't be read: {error.strerror or error}; check the path") from error
 
 
 def open_stack(path: str | Path) -> Stack:
@@ -153,7 +209,8 @@ def open_stack(path: str | Path) -> Stack:
     path = Path(path)
     if not path.is_dir():
         return _FileStack(read_layout(path))
-    files = [file for file in visible_entries(path) if is_tiff(file)]
-    if not files:
+    version = _version(path)
+    names = natsorted(sorted(_tiff_names(path)))
+    if not names:
         raise InputError(f"{path}: holds no TIFF (.tif, .tiff); give a folder of slices or a multi-page TIFF")
-    return _FolderStack(path, [read_layout(file) for file in files])
+    return _FolderStack(path, [read_layout(path / name) for name in names], version)

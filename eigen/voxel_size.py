@@ -18,6 +18,10 @@ _MICROMETRES = {
 }  # fmt: skip
 
 
+_LONGEST = 80  # of what a file states, in messages
+
+IN_VOXELS = "lengths are in voxels, unless a voxel size is stated"
+
 # Along z, y and x.
 Position = tuple[float, float, float]
 
@@ -44,6 +48,12 @@ class VoxelSize:
     def along(self, axis: int) -> "VoxelSize":
         """Return the size as seen by slices along an axis, whose rows and columns are the other two."""
         return VoxelSize(*seen_along(axis, (self.z, self.y, self.x)))
+
+
+def impossible(stated: str) -> str:
+    """Return what a person should know of a voxel size that a file states and no voxel can have."""
+    shown = stated if len(stated) <= _LONGEST else f"{stated[:_LONGEST]}…"
+    return f"states {' '.join(shown.split())}, which no voxel can have: {IN_VOXELS}"
 
 
 def seen_along(axis: int, lengths: Position) -> Position:

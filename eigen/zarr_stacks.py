@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.array_stacks import Selection
-from eigenfeatures.eigen.chunked_stacks import ChunkedStack, check_chunk
+from eigenfeatures.eigen.chunked_stacks import ChunkedStack, check_chunk, touched_chunks
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.ome_zarr import Multiscale, read_multiscale
 from eigenfeatures.eigen.stacks import Stack, one_line
 from eigenfeatures.eigen.tiff_stacks import visible_entries
 from eigenfeatures.eigen.voxel_size import seen_along
+from eigenfeatures.eigen.watched_files import WatchedFiles
 from eigenfeatures.eigen.zarr_shards import Shards
-
-_NO_UNIT = "its scale has no known unit of length: lengths are in voxels, unless a voxel size is stated"
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 
@@ -152,22 +151,33 @@ class _ZarrStack(ChunkedStack):
         )
         if image is not None:
             self.origin = seen_along(axis, image.origin)
-            self.notes = (f"{path}: {_NO_UNIT}",) if image.lacks_unit else ()
+            self.notes = (f"{path}: {image.note}",) if image.note else ()
         self._array = array
         self._folder = folder
+        self._watched = WatchedFiles(folder)
         self._buffer = import_module("zarr.buffer.cpu").NDBuffer
 
+    def check_files(self, *, thoroughly: bool = True) -> None:
+        """Look once more at the chunks that were read last; a block's own are looked at as it is read."""
+        if thoroughly:
+            self._watched.check()
+
     def _fetch(self, selection: Selection, out: NDArray[Any]) -> None:
-        if self._shards:
-            self._absent_chunks(selection)  # refuses a damaged index, by which zarr would read anything
-        self._array.get_basic_selection(selection, out=self._buffer.from_numpy_array(out))
+        files = {self._file_of(chunk) for chunk in touched_chunks(selection, self._chunks)}
+        with self._watched.reading(files):
+            if self._shards:
+                self._absent_chunks(selection)  # refuses a damaged index, by which zarr would read anything
+            self._array.get_basic_selection(selection, out=self._buffer.from_numpy_array(out))
 
     def _is_stored(self, chunk: tuple[int, ...]) -> bool:
-        key: str = self._array.metadata.encode_chunk_key(
-            self._shards.shard_of(chunk) if self._shards else chunk
-        )
-        file = self._folder / key
+        file = self._folder / self._file_of(chunk)
         return file.is_file() and (self._shards is None or self._shards.holds(file, chunk))
+
+    def _file_of(self, chunk: tuple[int, ...]) -> str:
+        """Name the file of a chunk, or of the shard that it is in."""
+        place = self._shards.shard_of(chunk) if self._shards else chunk
+        name: str = self._array.metadata.encode_chunk_key(place)
+        return name
 
 
 def _metadata_files(folder: Path) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.hdf5_stacks import HDF5_SUFFIXES
-from eigenfeatures.eigen.stacks import Missing, Region, Stack, VoxelSize
+from eigenfeatures.eigen.stacks import Missing, Region, Stack, VoxelSize, changed
 from eigenfeatures.eigen.tiff_pages import read_layout
 from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, visible_entries
 from eigenfeatures.eigen.volumes import open_volume
@@ -21,6 +21,9 @@ from eigenfeatures.eigen.voxel_size import Position
 from eigenfeatures.eigen.zarr_stacks import is_zarr
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.windows import check_overlap
+
+# So few files are looked at after every block; those of a folder once all is read.
+_FEW = 16
 
 # Below a sample there may be specimens, and below a specimen its slices.
 _DEEPEST = 2
@@ -97,11 +100,12 @@ class Source:
         Raises
         ------
         InputError
-            Also when the stack's files have changed since it was opened.
+            Also when the stack's files are seen to have changed since it was opened.
         """
         slices = self.stack.read(self.indices[first : first + count], self.region)
-        if len(self.stack.files) == 1:  # of a folder, once all is read
-            self.check_unchanged()
+        if len(self.stack.files) <= _FEW:
+            self._check_stamps()
+        self.stack.check_files(thoroughly=False)
         return slices
 
     @property
@@ -153,12 +157,13 @@ class Source:
         }
 
     def check_unchanged(self) -> None:
-        """Raise `InputError` when a file's size or modification time is not what it was at first."""
+        """Raise `InputError` when a file has another size or time than at first, or a folder other files."""
+        self._check_stamps()
+        self.stack.check_files()
+
+    def _check_stamps(self) -> None:
         if _stamp(self.stack.files) != self._files:
-            raise InputError(
-                f"{self.stack.path} changed while it was read; wait until it is complete and start "
-                "again in another folder"
-            )
+            raise changed(self.stack.path)
 
     @cached_property
     def _files(self) -> dict[str, Any]:
@@ -200,9 +205,6 @@ def open_sources(paths: Sequence[Path], reading: Reading, facts: ModelFacts) -> 
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
             raise InputError(f"two stacks are named '{repeated}'; rename one or give them to two runs")
-        # Now, so that any later change is noticed.
-        for source in sources:
-            source.check_unchanged()
     except BaseException:
         close_sources(sources)
         raise
@@ -234,6 +236,7 @@ def source_of(stack: Stack, reading: Reading, facts: ModelFacts, name: str = "st
         raise InputError(f"{stack.path}: holds no slices")
     stack.read([], region)  # which checks the region
     facts.check_slices(str(stack.path), *source.size, stack.dtype)
+    source.check_unchanged()  # now, so that any later change is noticed
     return source
 
 

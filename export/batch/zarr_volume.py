@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from eigenfeatures.eigen.files import settle
+from eigenfeatures.export.batch.folder import writing
 from eigenfeatures.export.batch.grid import Grid
 
 # Levels are added until the longer side is at most this.
@@ -50,15 +52,22 @@ class ZarrVolume:
         self._levels = [self._level(number) for number in range(1 + coarser)]
 
     def write(self, first: int, maps: NDArray[np.float32]) -> None:
-        """Put the maps ``(slices, C, h, w)`` of a block from slice `first` on the disk, at all levels."""
+        """Put the maps ``(slices, C, h, w)`` of a block from slice `first` on the disk, at all levels.
+
+        Raises
+        ------
+        InputError
+            The disk is full or can't be written. Some chunks of the block may be there, each whole.
+        """
         depth = self._chunks[1]
-        for start in range(0, len(maps), depth):
-            part = np.moveaxis(maps[start : start + depth], 1, 0)
-            place = slice(first + start, first + start + part.shape[1])
-            for number, level in enumerate(self._levels):
-                part = halved(part) if number else part
-                level[:, place] = part
-        self._settle(first, len(maps))
+        with writing(self._path):
+            for start in range(0, len(maps), depth):
+                part = np.moveaxis(maps[start : start + depth], 1, 0)
+                place = slice(first + start, first + start + part.shape[1])
+                for number, level in enumerate(self._levels):
+                    part = halved(part) if number else part
+                    level[:, place] = part
+            self._settle(first, len(maps))
 
     def has(self, first: int, count: int) -> bool:
         """Tell whether slices of the finest level are there: chunks without a number but NaN never are."""
@@ -76,7 +85,9 @@ class ZarrVolume:
             for folder in self._folders(number, range(self._shape[0]), first, count):
                 for file in folder.rglob("*"):
                     if file.is_file():
-                        settle(file)
+                        # One that a worker which outlived its command was writing gets its name meanwhile.
+                        with suppress(FileNotFoundError):
+                            settle(file)
 
     def _folders(self, level: int, channels: Iterable[int], first: int, count: int) -> Iterator[Path]:
         """Yield where the chunks of some channels and slices are."""

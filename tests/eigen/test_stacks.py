@@ -6,7 +6,7 @@ import tifffile
 from random_volumes import random_images
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.stacks import Region, _runs
+from eigenfeatures.eigen.stacks import Region, runs
 from eigenfeatures.eigen.tiff_stacks import open_stack
 
 
@@ -31,7 +31,7 @@ def test_region_from_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("indices", "runs"),
+    ("indices", "expected"),
     [
         ([], []),
         ([4], [range(4, 5)]),
@@ -40,10 +40,10 @@ def test_region_from_text() -> None:
         ([5, 5, 4, 9], [range(5, 6), range(5, 6), range(4, 10, 5)]),
     ],
 )
-def test_indices_are_split_into_rising_runs(indices: list[int], runs: list[range]) -> None:
-    split = list(_runs(indices))
-    assert [run for _, run in split] == runs
+def test_indices_are_split_into_rising_runs(indices: list[int], expected: list[range]) -> None:
+    split = list(runs(indices))
+    assert [run for _, run in split] == expected
     assert [index for _, run in split for index in run] == indices
     assert [position for position, _ in split] == [
-        sum(len(run) for run in runs[:number]) for number in range(len(runs))
+        sum(len(run) for run in expected[:number]) for number in range(len(expected))
     ]

@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,93 @@ def test_a_resolution_for_printers_is_no_voxel_size(tmp_path: Path) -> None:
     tifffile.imwrite(path, np.zeros((20, 30), np.uint8), resolution=(72, 72), resolutionunit="INCH")
     with open_stack(path) as stack:
         assert stack.voxel_size is None
+
+
+# Voxel sizes that are stated and impossible
+
+_END = ", which no voxel can have: lengths are in voxels, unless a voxel size is stated"
+
+
+def _write_imagej(
+    path: Path, fields: str, resolution: tuple[tuple[int, int], tuple[int, int]] | None
+) -> Path:
+    text = f"ImageJ=1.53t\nimages=3\nslices=3\n{fields}\n".encode()
+    with tifffile.TiffWriter(path) as writer:
+        for number in range(3):
+            writer.write(
+                np.zeros((20, 30), np.uint8), description=text if number == 0 else None, metadata=None
+            )
+    with tifffile.TiffFile(path) as file:
+        places = [file.pages.first.tags[tag].valueoffset for tag in (282, 283)]
+    stored = bytearray(path.read_bytes())
+    for place, ratio in zip(places, resolution or (), strict=False):
+        struct.pack_into("<II", stored, place, *ratio)
+    path.write_bytes(stored)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "resolution", "told"),
+    [
+        ("unit=um\nspacing=0", ((1, 2), (1, 2)), "0.5 by 0.5 pixels a unit and a spacing of 0"),
+        ("unit=um\nspacing=nan", ((1, 2), (1, 2)), "0.5 by 0.5 pixels a unit and a spacing of nan"),
+        ("unit=um\nspacing=two", ((1, 2), (1, 2)), "0.5 by 0.5 pixels a unit and a spacing of two"),
+        ("unit=um\nspacing=2", ((0, 1), (1, 2)), "nan by 0.5 pixels a unit and a spacing of 2"),
+        ("unit=um", ((1, 2), (1, 0)), "0.5 by nan pixels a unit"),
+        # Nothing is stated, or a number of no unit.
+        ("unit=um\nspacing=0", None, ""),
+        ("unit=um\nspacing=0", ((1, 1), (1, 1)), ""),
+        ("unit=um", None, ""),
+        ("unit=pixel\nspacing=0", ((1, 2), (1, 2)), ""),
+        ("spacing=0", ((0, 1), (0, 1)), ""),
+        ("unit=um\nspacing=-2", ((1, 2), (1, 2)), ""),  # as ImageJ has it for a reversed order
+    ],
+)
+def test_an_impossible_imagej_voxel_size_is_told(
+    tmp_path: Path, fields: str, resolution: tuple[tuple[int, int], tuple[int, int]] | None, told: str
+) -> None:
+    path = _write_imagej(tmp_path / "stack.tif", fields, resolution)
+    with open_stack(path) as stack:
+        assert stack.notes == (f"{path}: states {told}{_END}",) * bool(told)
+        assert (stack.voxel_size is None) == (fields != "unit=um\nspacing=-2")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ('PhysicalSizeX="0" PhysicalSizeY="2" PhysicalSizeZ="2"', 'PhysicalSizeX="0"'),
+        ('PhysicalSizeX="2" PhysicalSizeY="-2"', 'PhysicalSizeY="-2"'),
+        ('PhysicalSizeX="nan" PhysicalSizeZ="1e999"', 'PhysicalSizeZ="1e999" PhysicalSizeX="nan"'),
+        ('PhysicalSizeX="two" PhysicalSizeXUnit="nm"', 'PhysicalSizeX="two"'),
+        ('PhysicalSizeX="2" PhysicalSizeY="2"', ""),
+        ('PhysicalSizeX="0" PhysicalSizeXUnit="pixel"', ""),
+        ('PhysicalSizeX="" PhysicalSizeY="2"', ""),
+        ("", ""),
+    ],
+)
+def test_an_impossible_ome_voxel_size_is_told(tmp_path: Path, sizes: str, told: str) -> None:
+    path = tmp_path / "stack.ome.tif"
+    _write_ome(
+        path, random_images(np.uint8, (3, 20, 30)), _ome(3, "").replace("<Pixels ", f"<Pixels {sizes} ")
+    )
+    with open_stack(path) as stack:
+        assert stack.voxel_size is None
+        assert stack.notes == (f"{path}: states {told}{_END}",) * bool(told)
+
+
+def test_what_is_told_of_a_folder_is_all_told(tmp_path: Path) -> None:
+    """The voxel size of its first slice, and the numbers that lack."""
+    for number in (1, 2, 4):
+        text = b"ImageJ=1.53t\nimages=1\nunit=um\nspacing=0\n"
+        tifffile.imwrite(
+            tmp_path / f"s{number}.tif",
+            np.zeros((20, 30), np.uint8),
+            description=text,
+            metadata=None,
+            resolution=(0.5, 0.5),
+        )
+    with open_stack(tmp_path) as stack:
+        assert [note.partition(": ")[2][:30] for note in stack.notes] == [
+            "states 0.5 by 0.5 pixels a uni",
+            "its numbered slices lack 1 (3)",
+        ]

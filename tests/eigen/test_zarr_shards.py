@@ -10,8 +10,8 @@ import pytest
 import zarr
 from random_volumes import random_images
 
-from eigenfeatures.eigen.array_stacks import Missing
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.stacks import Missing
 from eigenfeatures.eigen.volumes import open_volume
 
 SHAPE = (9, 12, 10)

@@ -9,12 +9,16 @@ import pytest
 import tifffile
 import zarr
 from commands import random_stack
-from fake_engine import FACTS
+from fake_engine import FACTS, run_job
 
+from eigenfeatures.eigen import tiff_stacks
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region, VoxelSize
+from eigenfeatures.eigen.tiff_reader import TiffReader
+from eigenfeatures.eigen.volumes import open_volume
+from eigenfeatures.export.batch import source as source_module
 from eigenfeatures.export.batch.facts import ModelFacts
-from eigenfeatures.export.batch.source import Reading, close_sources, open_sources
+from eigenfeatures.export.batch.source import Reading, close_sources, open_sources, source_of
 
 
 def opened(*paths, facts=FACTS, **reading):
@@ -157,6 +161,135 @@ def test_a_changed_stack_is_noticed(stack):
         source.read(2, 2)
     stack.unlink()
     with pytest.raises(InputError, match="can't be read any more"):
+        source.check_unchanged()
+
+
+def folder_of_slices(path, number=6):
+    path.mkdir()
+    for index, image in enumerate(random_stack((number, 8, 8))):
+        tifffile.imwrite(path / f"s{index}.tif", image)
+    os.utime(path, (10**9, 10**9))  # so that what comes at once has another time
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"axis": 1}, {"every": 2}])
+def test_a_slice_that_comes_to_a_folder_while_a_block_is_read_is_noticed(options, tmp_path, monkeypatch):
+    """As of a scan that is written still."""
+    folder = folder_of_slices(tmp_path / "scan")
+    (source,) = opened(folder, **options)
+    source.read(0, 2)
+    read = TiffReader.read
+
+    def read_and_add(*arguments):
+        (folder / "s6.tif").write_bytes((folder / "s5.tif").read_bytes())
+        return read(*arguments)
+
+    monkeypatch.setattr(TiffReader, "read", read_and_add)
+    with pytest.raises(InputError, match=r"scan \(new: s6\.tif\) changed while it was read; wait until"):
+        source.read(2, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda folder: (folder / "s60.tif").touch(), r"scan \(new: s60\.tif\) changed while it was read"),
+        (
+            lambda folder: [(folder / f"s1{number}.TIFF").touch() for number in range(3)],
+            r"scan \(new: s10\.TIFF and 2 more\) changed while it was read",
+        ),
+        (lambda folder: (folder / "s0.tif").rename(folder / "s60.tif"), "s0.tif can't be read any more"),
+        (lambda folder: (folder / "s0.tif").unlink(), "s0.tif can't be read any more"),
+        (lambda folder: (folder / "s5.tif").write_bytes(b"II"), "scan changed while it was read"),
+    ],
+)
+def test_a_change_that_the_time_of_the_folder_does_not_tell_is_noticed_at_the_end(change, reason, tmp_path):
+    """As one within the tick of the clock in which the folder was listed."""
+    folder = folder_of_slices(tmp_path / "scan", 20)
+    (source,) = opened(folder)
+    before = folder.stat()
+    change(folder)
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    source.read(2, 2)
+    with pytest.raises(InputError, match=reason):
+        source.check_unchanged()
+
+
+def test_a_slice_that_is_gone_from_a_folder_of_many_is_noticed(tmp_path):
+    folder = folder_of_slices(tmp_path / "scan", 20)
+    (source,) = opened(folder)
+    (folder / "s19.tif").unlink()
+    with pytest.raises(InputError, match=r"scan \(gone: s19\.tif\) changed while it was read"):
+        source.read(2, 2)
+
+
+def test_what_is_no_slice_may_come_to_a_folder(tmp_path):
+    folder = folder_of_slices(tmp_path / "scan")
+    (source,) = opened(folder)
+    for name in ("notes.txt", ".s7.tif", "thumb.tif.part"):
+        (folder / name).touch()
+        source.read(0, 2)
+    (folder / "below.tif").mkdir()
+    source.check_unchanged()
+
+
+def test_of_a_folder_no_more_than_its_time_is_looked_at_after_a_block(tmp_path, monkeypatch):
+    """It may have 100,000 files."""
+    (source,) = opened(folder_of_slices(tmp_path / "scan", 20))
+    monkeypatch.setattr(tiff_stacks.os, "scandir", lambda _: pytest.fail("listed"))
+    monkeypatch.setattr(source_module, "_stamp", lambda _: pytest.fail("looked at every file"))
+    source.read(0, 2)
+
+
+def test_a_change_of_a_folder_in_a_loop_over_its_blocks_is_noticed(tmp_path):
+    """Where nothing but the first look, before the first block, knows how it was."""
+    folder = folder_of_slices(tmp_path / "scan", 20)
+    source = source_of(open_volume(folder), Reading(), FACTS)
+    tifffile.imwrite(folder / "s3.tif", np.zeros((8, 8), np.uint16))
+    with pytest.raises(InputError, match="scan changed while it was read"):
+        source.check_unchanged()
+
+
+def test_an_impossible_voxel_size_is_said(tmp_path):
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["data"] = random_stack()
+        file["data"].attrs["element_size_um"] = (2.0, 2.0, 0.0)
+    said = []
+    run_job(tmp_path / "scan.h5", tmp_path / "out", say=said.append)
+    told = (
+        "/data: states element_size_um [2. 2. 0.], which no voxel can have: lengths are in voxels, unless a "
+    )
+    assert [line for line in said if told in line] == [f"{tmp_path / 'scan.h5'}:{told}voxel size is stated"]
+
+
+@pytest.mark.parametrize("kind", ["link", "virtual"])
+def test_a_change_of_a_file_that_an_hdf5_file_leads_to_is_noticed(kind, tmp_path):
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file["data"] = random_stack()
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        if kind == "link":
+            file["data"] = h5py.ExternalLink("raw.h5", "/data")
+        else:
+            layout = h5py.VirtualLayout(random_stack().shape, np.uint8)
+            layout[...] = h5py.VirtualSource("raw.h5", "data", layout.shape)
+            file.create_virtual_dataset("data", layout)
+    (source,) = opened(tmp_path / "scan.h5")
+    before = source.read(0, 2)
+    np.testing.assert_array_equal(before, random_stack()[:2])
+    status = (tmp_path / "raw.h5").stat()
+    os.utime(tmp_path / "raw.h5", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    with pytest.raises(InputError, match=r"scan\.h5:/data changed while it was read"):
+        source.read(2, 2)
+
+
+def test_a_chunk_of_a_zarr_that_changes_after_its_block_is_noticed_at_the_end(tmp_path):
+    zarr.create_array(tmp_path / "scan.zarr", data=random_stack(), chunks=(4, 40, 40))
+    (source,) = opened(tmp_path / "scan.zarr")
+    for first in (0, 4, 8):
+        source.read(first, 4)
+    chunk = tmp_path / "scan.zarr" / "c/1/0/0"
+    status = chunk.stat()
+    os.utime(chunk, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    with pytest.raises(InputError, match=f"{chunk} changed while it was read"):
         source.check_unchanged()
 
 

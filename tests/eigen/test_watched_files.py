@@ -1,0 +1,182 @@
+"""Chunks that are rewritten while a Zarr is read."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from random_volumes import random_images
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.stacks import Region
+from eigenfeatures.eigen.volumes import open_volume
+from eigenfeatures.eigen.watched_files import WatchedFiles
+
+SHAPE = (9, 12, 10)
+VOLUME = random_images(np.uint8, SHAPE)
+
+KINDS: dict[str, tuple[dict[str, Any], str]] = {  # how to write one, and the file with slice 4
+    "format 2": ({"zarr_format": 2}, "1.0.1"),
+    "format 3": ({"zarr_format": 3}, "c/1/0/1"),
+    "shards": ({"shards": (4, 12, 10)}, "c/1/0/0"),
+}
+
+
+@pytest.fixture(params=KINDS)
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """Return a Zarr, and the file of a chunk that holds a part of slices 4 to 7."""
+    options, file = KINDS[request.param]
+    zarr.create_array(tmp_path / "v.zarr", data=VOLUME, chunks=(4, 6, 5), compressors=None, **options)
+    return tmp_path / "v.zarr", tmp_path / "v.zarr" / file
+
+
+def rewrite(file: Path) -> None:
+    """Leave the bytes and their number: only the time tells."""
+    status = file.stat()
+    file.write_bytes(file.read_bytes())
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+
+
+def cut(file: Path) -> None:
+    """Leave the time."""
+    status = file.stat()
+    file.write_bytes(file.read_bytes()[:-1])
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+CHANGES = [rewrite, cut, Path.unlink]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_chunk_that_changes_during_its_reading_is_noticed(
+    written: tuple[Path, Path], change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, file = written
+    basic = zarr.Array.get_basic_selection
+
+    def read_and_change(self: Any, *arguments: Any, **options: Any) -> Any:
+        found = basic(self, *arguments, **options)
+        change(file)
+        return found
+
+    with open_volume(path, missing="fill") as stack:
+        monkeypatch.setattr(zarr.Array, "get_basic_selection", read_and_change)
+        with pytest.raises(InputError, match=f"{file} changed while it was read; wait until it is complete"):
+            stack.read(range(9))
+
+
+def test_a_chunk_that_can_t_be_decoded_as_it_changes_is_told_as_changed(
+    written: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, file = written
+    basic = zarr.Array.get_basic_selection
+
+    def change_and_read(self: Any, *arguments: Any, **options: Any) -> Any:
+        file.write_bytes(b"half")
+        return basic(self, *arguments, **options)
+
+    with open_volume(path) as stack:
+        monkeypatch.setattr(zarr.Array, "get_basic_selection", change_and_read)
+        with pytest.raises(InputError, match=f"{file} changed while it was read"):
+            stack.read(range(9))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_chunk_that_changes_between_two_readings_is_noticed(
+    written: tuple[Path, Path], change: Callable[[Path], None]
+) -> None:
+    path, file = written
+    with open_volume(path) as stack:
+        stack.read([4, 5])
+        change(file)
+        np.testing.assert_array_equal(stack.read([0, 8]), VOLUME[[0, 8]])
+        with pytest.raises(InputError, match=f"{file} changed while it was read"):
+            stack.read([6])
+
+
+@pytest.mark.parametrize("options", [{}, {"axis": 2}, {"every": 2}])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_chunk_that_changes_after_its_reading_is_noticed_at_the_end(
+    written: tuple[Path, Path], change: Callable[[Path], None], options: dict[str, int]
+) -> None:
+    path, file = written
+    with open_volume(path, **options) as stack:
+        stack.read(range(stack.shape[0]))
+        stack.check_files()
+        change(file)
+        stack.check_files(thoroughly=False)  # after each block, when there is no time for all
+        with pytest.raises(InputError, match=f"{file} changed while it was read"):
+            stack.check_files()
+
+
+def test_a_chunk_that_comes_is_noticed(written: tuple[Path, Path]) -> None:
+    """Its values would differ from those that were filled."""
+    path, file = written
+    stored = file.read_bytes()
+    file.unlink()
+    with open_volume(path, missing="fill") as stack:
+        stack.read([4])
+        file.write_bytes(stored)
+        with pytest.raises(InputError, match=f"{file} changed while it was read"):
+            stack.read([5])
+
+
+@pytest.mark.parametrize("shift", [-3600, 3600])
+def test_the_clock_of_the_files_may_be_off(written: tuple[Path, Path], shift: int) -> None:
+    """As that of a server; and what was written just now is accepted."""
+    path, _ = written
+    for file in path.rglob("*"):
+        status = file.stat()
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + shift * 10**9))
+    with open_volume(path) as stack:
+        for _ in range(2):
+            np.testing.assert_array_equal(stack.read(range(9)), VOLUME)
+        stack.check_files()
+
+
+def test_chunks_that_are_not_read_may_change(written: tuple[Path, Path]) -> None:
+    path, file = written
+    with open_volume(path) as stack:
+        stack.read([0, 8])
+        stack.read([0], Region(0, 0, 6, 5))
+        rewrite(file)
+        stack.check_files()
+
+
+def test_no_more_files_are_remembered_than_were_asked_for(tmp_path: Path) -> None:
+    for name in "abcde":
+        (tmp_path / name).write_text(name)
+    watched = WatchedFiles(tmp_path, most=3)
+    with watched.reading("ab"):
+        pass
+    with watched.reading("cd"):  # a is forgotten
+        pass
+    rewrite(tmp_path / "a")
+    watched.check()
+    rewrite(tmp_path / "b")
+    with pytest.raises(InputError, match="b changed while it was read"):
+        watched.check()
+    with (
+        pytest.raises(InputError, match="a changed"),
+        WatchedFiles(tmp_path, most=3).reading("abcde"),  # of one reading all, however many
+    ):
+        rewrite(tmp_path / "a")
+
+
+def test_threads_may_share_them(tmp_path: Path) -> None:
+    names = [str(number) for number in range(40)]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    watched = WatchedFiles(tmp_path, most=7)
+
+    def read(first: int) -> None:
+        with watched.reading(names[first : first + 9]):
+            pass
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read, [k % 31 for k in range(400)]))
+    watched.check()
