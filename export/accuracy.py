@@ -44,15 +44,30 @@ class Accuracy:
         - ``alpha_agreement``: the share of slices with the same strongest channel.
 
         What is not finite has cosine 0 and difference 1.
+    vectors : int or None
+        How many slices have a first singular vector that was compared; None for models that give none.
     """
 
     slices: int
     undetermined: int
     measures: dict[str, float]
+    vectors: int | None = None
 
     @property
     def missed(self) -> str:
-        """The measures that fall short of what is asked, in words; empty if none does."""
+        """What falls short of what is asked, in words; empty if nothing does.
+
+        Vectors of which none could be compared do: nothing is known of them.
+        """
+        unknown = (
+            "no eigenfeature could be compared, since the first one is ill-determined in every slice "
+            f"(σ₂/σ₁ above {ILL_DETERMINED_RATIO})"
+        )
+        return ", ".join(filter(None, [unknown if self.vectors == 0 else "", self.short]))
+
+    @property
+    def short(self) -> str:
+        """The measures that fall short of what is asked, in words, as far as there are any."""
         found = [
             f"{name} {value:.5f} ({asked} is asked)"
             for name, value in self.measures.items()
@@ -92,20 +107,20 @@ def compare(reference: Model, other: Model, blocks: Iterable[NDArray[Any]]) -> A
             parts.setdefault(name, []).append(values)
     by_slice = {name: np.concatenate(values) for name, values in parts.items()}
     undetermined = by_slice.pop("undetermined", np.zeros(count, bool))
+    vectors = None
     if "u1_cosine" in by_slice:
         by_slice["u1_cosine"] = by_slice["u1_cosine"][~undetermined]
+        vectors = len(by_slice["u1_cosine"])
     measures: dict[str, float] = {}
     for name, values in by_slice.items():
         measures |= _summary(name, values)
-    return Accuracy(count, int(undetermined.sum()), measures)
+    return Accuracy(count, int(undetermined.sum()), measures, vectors)
 
 
 def _session(path: Path) -> Any:
-    import onnxruntime  # which engines of torch are compared without
+    from eigenfeatures.export.sessions import open_session  # which engines of torch are compared without
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return open_session(path)
 
 
 def _run(session: Any, names: list[str], slices: NDArray[Any]) -> Arrays:

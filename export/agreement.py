@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.preprocessing import Preprocessing
 from eigenfeatures.eigen.reliability import ILL_DETERMINED_RATIO
 from eigenfeatures.export.raw_graph import RawGraph
+from eigenfeatures.export.sessions import open_session
 from eigenfeatures.kernels import truncated_svd
 
 TOLERANCE = 1e-4
@@ -77,7 +77,7 @@ def check_agreement(
     ExportMismatchError
         When a difference exceeds `TOLERANCE`.
     """
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     names = list(graph.request.arrays)
     differences, undetermined = dict.fromkeys(names, 0.0), 0
     for block in _blocks(slices, graph.request.any_size):

@@ -106,7 +106,7 @@ def export(
         int | None, typer.Option(help="How many singular vectors, in place of the run's.")
     ] = None,
     any_size: Annotated[
-        bool, typer.Option("--any-size", help="Take slices of any height and width; no probabilities then.")
+        bool, typer.Option("--any-size", help="Take slices of any size, each as a whole; no probabilities.")
     ] = False,
     precision: Annotated[
         str, typer.Option(help="float32; float16 for CUDA; int8 for the CPU. All are held to float32.")

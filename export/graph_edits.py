@@ -8,6 +8,8 @@ import onnx
 import onnx.utils
 import onnxruntime
 
+from eigenfeatures.export.sessions import open_session, session_options
+
 # The operators of a network's layers. Gradient, standardisation and decomposition are made of others.
 LAYERS = ("Conv", "Relu", "MaxPool", "Gemm")
 
@@ -17,13 +19,12 @@ def folded(proto: onnx.ModelProto) -> onnx.ModelProto:
 
     Batch normalisation is then part of the convolutions, save where a convolution's own output is asked for.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        open_session(proto.SerializeToString(), options)
         return onnx.shape_inference.infer_shapes(onnx.load_model(path))
 
 

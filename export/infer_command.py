@@ -58,7 +58,8 @@ def infer(
         bool,
         typer.Option(
             "--tf32",
-            help="Let a GPU's convolutions round factors to 10 bits: faster; says what that changes.",
+            help="Let a GPU's convolutions and matrix products round factors to 10 bits: faster; "
+            "says what that changes.",
         ),
     ] = False,
     format: Annotated[str, typer.Option(help="Of volumes of maps: zarr or tiff.")] = "zarr",

@@ -1,4 +1,10 @@
-"""What an exported file says of itself, and what is refused of a file that others made."""
+"""What an exported file says of itself, and what is refused of a file that others made or changed.
+
+A file ends with a checksum: the SHA-256 of all bytes before it. One bit that flips in a weight would else
+give other numbers and no error. (It is no signature: whoever means to can write a file with a right one.)
+It is one more property of the model, since protobuf adds up messages that stand one after the other, so
+that any ONNX Runtime reads the file as it is.
+"""
 
 import hashlib
 import json
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
     from eigenfeatures.eigen.model_file import Model
 
 _PREFIX = "eigenfeatures."
+_CHECKSUM = "checksum"
 # What others rely on, with the kinds that it must have.
 _NEEDED = {
     "classes": list,
@@ -73,6 +80,24 @@ def write_metadata(
     onnx.helper.set_model_props(proto, _texts(facts))
 
 
+def save_graph(proto: onnx.ModelProto, path: Path) -> None:
+    """Write a graph of ours with the checksum that `open_graph` asks for, in place of any that it has."""
+    kept = {p.key: p.value for p in proto.metadata_props if p.key != _PREFIX + _CHECKSUM}
+    onnx.helper.set_model_props(proto, kept)
+    content = proto.SerializeToString()
+    with path.open("wb") as file:
+        file.write(content)
+        file.write(_checksum(content))
+
+
+def _checksum(content: bytes | memoryview) -> bytes:
+    """Return what stands behind the content of a file; of the same length for any content."""
+    end = onnx.ModelProto()
+    onnx.helper.set_model_props(end, _texts({_CHECKSUM: hashlib.sha256(content).hexdigest()}))
+    written: bytes = end.SerializeToString()
+    return written
+
+
 def add_metadata(proto: onnx.ModelProto, facts: dict[str, Any]) -> None:
     """Add facts to those that `write_metadata` put into a graph; one of the same name takes its place."""
     kept = {p.key: p.value for p in proto.metadata_props}
@@ -96,9 +121,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        When the file is missing, no ONNX, not made by this project, or refers to another file.
+        As `open_graph` does.
     """
-    return metadata_of(path, load_graph(path))
+    return open_graph(path)[1]
 
 
 def model_info(path: Path) -> dict[str, Any]:
@@ -107,10 +132,9 @@ def model_info(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        As `read_metadata` does.
+        As `open_graph` does.
     """
-    proto = load_graph(path)
-    found = metadata_of(path, proto)
+    proto, found = open_graph(path)
     return {
         "model": str(path),
         "opset": proto.opset_import[0].version if proto.opset_import else None,
@@ -120,33 +144,54 @@ def model_info(path: Path) -> dict[str, Any]:
     }
 
 
-def load_graph(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file that is whole in itself.
+def open_graph(path: Path) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """Read an exported file: its graph, and what it says of itself.
 
     Raises
     ------
     InputError
-        When it is missing, no ONNX, or refers to another file.
+        When the file is missing, no ONNX, not made by this project, refers to another file, or is not as
+        it was exported.
     """
     if not path.is_file():
         if path.is_dir():
             raise InputError(f"{path} is a folder; give an .onnx file, such as {path / 'model.onnx'}")
         raise InputError(f"{path} is missing; export a model first")
+    content = path.read_bytes()
     try:
-        proto = onnx.load_model(path, load_external_data=False)
+        proto = onnx.load_model_from_string(content)
         external = any(_is_external(tensor) for tensor in _tensors(proto))
-    except Exception as error:  # protobuf's DecodeError is not public, and a hostile file can raise others
+        properties = {p.key: p.value for p in proto.metadata_props}
+        given = {
+            key.removeprefix(_PREFIX): text for key, text in properties.items() if key.startswith(_PREFIX)
+        }
+    except Exception as error:  # protobuf's DecodeError is not public, and texts that are none come as bytes
         raise InputError(f"{path} is not an ONNX file; export the model again") from error
     if external:
         raise InputError(f"{path} keeps weights outside itself, which is not read; export the model again")
-    return proto
-
-
-def metadata_of(path: Path, proto: onnx.ModelProto) -> dict[str, Any]:
-    """Return what the graph of a file says of itself; see `read_metadata`."""
-    given = {p.key.removeprefix(_PREFIX): p.value for p in proto.metadata_props if p.key.startswith(_PREFIX)}
     if "classes" not in given:
         raise InputError(f"{path} was not exported by eigenfeatures: it names no classes")
+    _check_whole(path, content, _CHECKSUM in given)
+    return proto, _facts(path, given)
+
+
+def _check_whole(path: Path, content: bytes, has_checksum: bool) -> None:
+    """Refuse a file that is not what was exported."""
+    if not has_checksum:
+        raise InputError(
+            f"{path} has no checksum, so that another version or another program wrote it; "
+            "export the model again"
+        )
+    length = len(_checksum(b""))
+    whole = memoryview(content)
+    if whole[-length:] != _checksum(whole[:-length]):
+        raise InputError(
+            f"{path} was changed since its export, by damage or by a program that edits graphs; "
+            "export the model again"
+        )
+
+
+def _facts(path: Path, given: dict[str, str]) -> dict[str, Any]:
     try:
         found = {name: json.loads(text) for name, text in given.items()}
     except (ValueError, RecursionError) as error:

@@ -17,9 +17,10 @@ from eigenfeatures.eigen.files import atomic_path
 from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.eigen.network import Network
 from eigenfeatures.export.agreement import ExportCheck, ExportMismatchError, check_agreement
-from eigenfeatures.export.metadata import write_metadata
+from eigenfeatures.export.metadata import save_graph, write_metadata
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, checked_request
 from eigenfeatures.export.raw_graph import RawGraph
+from eigenfeatures.export.shape_free import without_shapes
 
 OPSET = 20
 _LARGEST_FILE = 2**31
@@ -52,8 +53,7 @@ def export_onnx(
     The graph's input ``slices`` is ``(batch, H, W)`` in the dtype of the stacks, for any
     batch; all arithmetic is float32, in standard operators of opset `OPSET` that any ONNX
     Runtime has. It holds no ``Shape``, ``If``, ``Loop`` or ``Scan`` node, which would bar CUDA
-    graphs, save for some ``Shape`` nodes where `any_size` is asked for. Weights
-    that no output needs are left out.
+    graphs. Weights that no output needs are left out.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def export_onnx(
         proto = _to_onnx(graph, inputs)
         write_metadata(proto, model, request, slices.dtype.name, description)
         onnx.checker.check_model(proto, full_check=True)
-        onnx.save_model(proto, temporary)
+        save_graph(proto, temporary)
         return check_agreement(graph, model.preprocessing, temporary, slices)
 
 
@@ -130,6 +130,8 @@ def _to_onnx(graph: RawGraph, example: Tensor) -> onnx.ModelProto:
     if program is None:
         raise ExportMismatchError("torch.onnx.export made no program")
     proto = program.model_proto
+    if graph.request.any_size:
+        without_shapes(proto.graph)
     # The maps keep their name, but a graph gives what was asked for.
     del proto.graph.output[len(graph.request.arrays) :]
     return proto

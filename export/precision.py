@@ -18,7 +18,7 @@ from eigenfeatures.eigen.split import TRAIN, VALIDATION
 from eigenfeatures.export.accuracy import Accuracy, check_measurable, compare_files
 from eigenfeatures.export.agreement import ExportCheck
 from eigenfeatures.export.half_precision import emulate_float16, to_float16
-from eigenfeatures.export.metadata import add_metadata
+from eigenfeatures.export.metadata import add_metadata, save_graph
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, Request
 from eigenfeatures.export.quantisation import PERCENTILES, to_int8
 from eigenfeatures.export.run_folder import RunFolder
@@ -87,8 +87,8 @@ def precision_step(
     Raises
     ------
     InputError
-        When the accuracy falls short, and `force` is not given; no file is written then. For outputs whose
-        accuracy can't be told.
+        When the accuracy falls short, or no vector is determined well enough to be compared, and `force` is
+        not given; no file is written then. For outputs whose accuracy can't be told.
     """
     check_precision(precision)
     if precision == "float32":
@@ -106,13 +106,15 @@ def precision_step(
         facts = {"precision": precision, "accuracy": accuracy.facts(), **made.facts}
         add_metadata(made.proto, facts)
         with atomic_path(path) as written:
-            onnx.save_model(made.proto, written)
+            save_graph(made.proto, written)
             # What runs here is not always the stand-in, and a file that does not run must not be left.
             here = compare_files(single, written, _blocks(samples, held_out[:_COMPARED_AT_ONCE]))
-            missed = accuracy.missed or here.missed
+            short = accuracy.short or here.short
+            missed = short or accuracy.missed
             if missed and not force:
+                verdict = "is too far from float32" if short else "can't be told to be near float32"
                 raise InputError(
-                    f"{precision} is too far from float32 on {accuracy.slices} held-out slices: "
+                    f"{precision} {verdict} on {accuracy.slices} held-out slices: "
                     f"{missed}; keep to float32, or add --force"
                 )
     return check, accuracy
@@ -131,7 +133,7 @@ def _in_int8(single: Path, calibration: NDArray[Any]) -> _Made:
         proto = to_int8(original, calibration, percentile)
         onnx.save_model(proto, trial)
         blocks = (calibration[start : start + _COMPARED_AT_ONCE] for start in at_once)
-        if not compare_files(single, trial, blocks).missed:
+        if not compare_files(single, trial, blocks).short:
             break
     return _Made(proto, proto, {"calibration": {"slices": len(calibration), "percentile": percentile}})
 

@@ -35,7 +35,8 @@ class SvdLayer(nn.Module):
     What holds where the maps' energy ``‖X‖²`` lies within 10⁻²⁵ and 10³⁵: the sine of
     the angle between u_1 and the true one is at most 10⁻⁴ for ``gap <= 0.99``, and that of a further vector
     at most 10⁻³ where the ratios to its neighbours' singular values are at most 0.95 and its own is at
-    least 0.05 of s_1. For any maps it is about ``residual / (1 - gap²)`` for u_1. The squares of
+    least 0.05 of s_1. For any maps it is about ``residual / (1 - gap²)`` for u_1, and for u_k at most
+    ``residual · max_j s_1 s_j / |s_k² - s_j²|`` over all other j. The squares of
     ``gap`` and of ``s / s_1`` are known to 10⁻⁶, so that what is below 10⁻³ is not told from 0. Singular
     values up to 2·10⁻⁶ of s_1 are given as 0, with ``u_i = 0``; a slice of zeros gives zeros, and one with
     NaN or infinity gives NaN without harm to others.

@@ -81,11 +81,12 @@ def without_named_maps(run, path):
     import onnx
 
     from eigenfeatures.export.graph_edits import rename
+    from eigenfeatures.export.metadata import save_graph
     from eigenfeatures.export.outputs import RESPONSE_MAPS
 
     proto = onnx.load_model(run / "model.onnx")
     rename(proto.graph, RESPONSE_MAPS, "unnamed")
-    onnx.save_model(proto, path)
+    save_graph(proto, path)
     return path
 
 

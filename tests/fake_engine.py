@@ -1,5 +1,6 @@
 """A model that NumPy computes in an instant, and jobs with it in processes of their own."""
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -39,19 +40,45 @@ class FakeEngine(Engine):
         self.facts, self.room, self.seconds, self.log = facts, room, seconds, log
         self.batches = []
         self.closed = False
+        self._note("opens")
 
     def __call__(self, slices):
         self.batches.append(len(slices))
         if len(slices) > self.room:
             raise DeviceMemoryError(f"no room for {len(slices)}")
-        if self.log is not None:
-            with Path(self.log).open("a") as file:
-                file.write(f"{len(slices)}\n")
+        self._note(computing(slices))
         time.sleep(self.seconds)
         return results_of(slices)
 
     def close(self):
         self.closed = True
+        self._note("closes")
+
+    def _note(self, event):
+        """Add a line to the log that processes share, and wait while a file beside it names the event."""
+        if self.log is None:
+            return
+        with Path(self.log).open("a") as file:
+            file.write(f"{os.getpid()} {event}\n")
+        while held_event(self.log) == event:
+            time.sleep(0.002)
+
+
+def computing(slices):
+    """What `FakeEngine` notes when it is given slices."""
+    return f"computes {hashlib.sha256(slices.tobytes()).hexdigest()}"
+
+
+def hold(log):
+    """The file that names the event at which all processes with this log wait."""
+    return Path(f"{log}.hold")
+
+
+def held_event(log):
+    try:
+        return hold(log).read_text()
+    except FileNotFoundError:
+        return None
 
 
 def results_of(slices):

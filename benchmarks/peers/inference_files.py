@@ -96,14 +96,14 @@ def file_of(side: int, output: str) -> Path:
     import onnx
     from onnx.utils import Extractor
 
-    from eigenfeatures.export.metadata import add_metadata
+    from eigenfeatures.export.metadata import add_metadata, save_graph
 
     whole = onnx.load_model(whole_file(side))
     cut = Extractor(whole).extract_model(["slices"], [output])
     cut.metadata_props.extend(whole.metadata_props)
     add_metadata(cut, {"outputs": [output]})
     path = folder() / f"{output}-{side}.onnx"
-    onnx.save_model(cut, path)
+    save_graph(cut, path)
     return path
 
 
@@ -112,10 +112,11 @@ def int8_file(side: int) -> Path:
     """Quantise the whole graph, calibrated on the slices that the model knows."""
     import onnx
 
+    from eigenfeatures.export.metadata import save_graph
     from eigenfeatures.export.quantisation import to_int8
 
     path = folder() / f"int8-{side}.onnx"
-    onnx.save_model(to_int8(onnx.load_model(whole_file(side)), _training_slices(side)), path)
+    save_graph(to_int8(onnx.load_model(whole_file(side)), _training_slices(side)), path)
     return path
 
 

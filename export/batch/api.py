@@ -1,7 +1,8 @@
 """Batch inference from Python: blocks of results, one after the other."""
 
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,16 @@ from eigenfeatures.eigen.stacks import Stack
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
 from eigenfeatures.export.batch.fitting import fit_engine
-from eigenfeatures.export.batch.job import choose_plan, probe, run_blocks
+from eigenfeatures.export.batch.job import run_blocks, survey
+from eigenfeatures.export.batch.opening import tf32_accuracy
+from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.plan import BlockPlan
 from eigenfeatures.export.batch.source import Reading, Source, open_any, source_of
 from eigenfeatures.export.outputs import parse_outputs
 
 LIBRARIES = ("numpy", "torch", "cupy")
+
+_LOG = logging.getLogger("eigenfeatures")
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def infer(
     tf32: bool = False,
     reading: Reading | None = None,
     library: str = "numpy",
+    say: Callable[[str], None] | None = None,
 ) -> Iterator[Block]:
     """Run a model over a stack of any length, block by block.
 
@@ -76,7 +82,8 @@ def infer(
     max_memory
         What the process may hold, such as ``"4GB"``, or a number of bytes; by default half of what is free.
     tf32
-        Let convolutions on a GPU round their factors to 10 bits; refused on a CPU.
+        Let convolutions and matrix products on a GPU round their factors to 10 bits; refused on a CPU. What
+        that changes is measured on a slice first, and said.
     reading
         Axis, step, region, voxel size and overlap of windows; by default whole slices, all of them. An open
         stack has its axis already.
@@ -84,6 +91,10 @@ def infer(
         Whose arrays the outputs are: ``numpy``, ``torch`` or, on a GPU, ``cupy``. What was computed on a GPU
         is not downloaded for the latter two, so that a few blocks are in its memory at once; of slices
         larger than the model's it is. Not yet run on a GPU.
+    say
+        Gets what the command would print, line by line: which engine was chosen and why, what is left out,
+        and when a batch was halved for want of memory. By default these go to the logger ``eigenfeatures``,
+        the last one as a warning and the others as information.
 
     Returns
     -------
@@ -112,22 +123,28 @@ def infer(
     file, place = _path("model", model), stack if isinstance(stack, Stack) else _path("stack", stack)
     asked = parse_outputs(outputs) if isinstance(outputs, str) else outputs
     limit = max_memory if max_memory is None or isinstance(max_memory, str) else f"{max_memory:f}"
+    inform, warn = (_LOG.info, _LOG.warning) if say is None else (say, say)
     opened = open_engine(file, asked, engine, device, clock, tf32=tf32, keep=library != "numpy")
     found = place if isinstance(place, Stack) else open_any(place, chosen)
     try:
         if library == "cupy" and opened.name.endswith("cpu"):
             raise InputError(f"library 'cupy' needs a GPU, and this runs on '{opened.name}'; use 'torch'")
+        inform(f"running on '{opened.name}' ({opened.reason})")
         source = source_of(found, chosen, opened.facts)
-        opened = fit_engine(
-            opened, file, asked, [source], clock, lambda _: None, overlap=chosen.overlap, tf32=tf32
-        )
-        plan = choose_plan(opened, probe(opened, [source]).demand, batch, limit)
+        for note in found.notes:
+            inform(note)
+        opened = fit_engine(opened, file, asked, [source], clock, inform, overlap=chosen.overlap, tf32=tf32)
+        if tf32:
+            names = None if asked is None else tuple(asked)
+            options = Options(outputs=names, engine=engine, device=device, tf32=True, reading=chosen)
+            inform(tf32_accuracy(opened, file, options, [source]))
+        plan = survey(opened, [source], batch, limit).plan
     except BaseException:
         opened.close()
         if not given:
             found.close()
         raise
-    return _blocks(opened, source, plan, clock, given, library)
+    return _blocks(opened, source, plan, clock, given, library, warn)
 
 
 def _path(name: str, given: object) -> Path:
@@ -144,11 +161,17 @@ def _check_open(stack: Stack, reading: Reading) -> None:
 
 
 def _blocks(
-    engine: Engine, source: Source, plan: BlockPlan, clock: Clock, given: bool, library: str
+    engine: Engine,
+    source: Source,
+    plan: BlockPlan,
+    clock: Clock,
+    given: bool,
+    library: str,
+    warn: Callable[[str], None],
 ) -> Iterator[Block]:
     parts = plan.parts([len(source.indices)])
     try:
-        with closing(run_blocks(engine, [source], parts, plan.batch, clock, lambda _: None)) as results:
+        with closing(run_blocks(engine, [source], parts, plan.batch, clock, warn)) as results:
             for work in results:
                 numbers = work.arrays.pop("slice")
                 for name in engine.outputs:

@@ -138,7 +138,13 @@ class BoundBatch:
         return len(slices) <= self._shape[0] and slices.shape[1:] == self._shape[1:]
 
     def run(
-        self, batches: Iterable[NDArray[Any]], clock: Clock, worker: Executor, *, keep: bool = False
+        self,
+        batches: Iterable[NDArray[Any]],
+        clock: Clock,
+        worker: Executor,
+        *,
+        keep: bool = False,
+        content: str = "graph",
     ) -> Iterator[dict[str, Any]]:
         """Yield the outputs of batches that fit, as arrays of the host.
 
@@ -147,15 +153,17 @@ class BoundBatch:
         batches
             Raw slices ``(n, H, W)``.
         clock
-            Measures ``upload``, ``network and SVD`` and ``download``, as far as a thread spends time on them.
+            Measures ``upload``, `content` and ``download``, as far as a thread spends time on them.
         worker
             Launches the graph. A recorded one seems to keep its thread until its work is done (`SCALING.md`).
         keep
             Give arrays of the device in place of the host's.
+        content
+            What the graph computes, for the clock.
         """
 
         def compute(uploaded: _Upload) -> _Results:
-            with clock.span("network and SVD"):
+            with clock.span(content):
                 # Whoever keeps arrays has them for good.
                 self._copies.reverse()
                 return self._compute(uploaded, self._arrays(self._memory.empty) if keep else self._copies[0])
@@ -164,7 +172,7 @@ class BoundBatch:
             finish = self._kept(results) if keep else self._downloaded(results)
 
             def measured() -> dict[str, Any]:
-                with clock.span("network and SVD"):  # which was only queued
+                with clock.span(content):  # which was only queued
                     self._memory.wait(results.made)
                 return finish()
 

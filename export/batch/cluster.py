@@ -4,8 +4,8 @@ Not yet run on GPUs; an engine takes the first device that its worker sees, as d
 another one first.
 """
 
+import asyncio
 import logging
-import os
 import re
 import secrets
 import socket
@@ -18,12 +18,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, KilledWorker, LocalCluster, as_completed
+from distributed import Client, KilledWorker, LocalCluster, Scheduler, SchedulerPlugin, as_completed
 from distributed.comm.core import CommClosedError
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.job import Survey
+from eigenfeatures.export.batch.machine import cores
 from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.plan import WORKER_BLOCKS, Part
 from eigenfeatures.export.batch.worker import Desk, Done, Order, block_task, survey_task
@@ -31,6 +32,9 @@ from eigenfeatures.export.versions import difference, versions
 
 # Seconds in which a scheduler must answer, and then have a worker.
 PATIENCE = 10
+
+# Seconds that a job waits for those of lost commands to close: long for a block, and then a worker hangs.
+_CLOSING = 60
 
 
 class Crew:
@@ -67,6 +71,7 @@ class Crew:
         cores, self._share = _machines(client)
         self.options = replace(options, threads=options.threads or max(1, cores // self._share))
         self._name = f"eigenfeatures-{self._token}"
+        client.register_plugin(Watch(client.id, self._name), name=self._name)
         desk = Desk(model.absolute(), [stack.absolute() for stack in stacks], self.options)
         client.register_plugin(desk, name=self._name)
 
@@ -134,13 +139,53 @@ class Crew:
 
     def close(self) -> None:
         """Let the workers write the blocks in hand and close the job."""
-        with suppress(OSError):  # a scheduler that is lost has no workers
+        # A scheduler that is lost has no workers; one that had lost this process has closed the job itself.
+        with suppress(OSError, ValueError):
             self._client.unregister_worker_plugin(self._name)
+            self._client.unregister_scheduler_plugin(self._name)
 
     def _room(self) -> int:
         """Return how many tasks to have: what each worker's threads can do, and another one for each."""
         threads: dict[str, int] = self._client.nthreads()
         return max(2, sum(min(count, WORKER_BLOCKS) + 1 for count in threads.values()))
+
+
+class Watch(SchedulerPlugin):
+    """In a scheduler: lets the workers close a job whose command is gone without having done so.
+
+    A command that was killed, or whose machine was lost, would leave its model in every worker for as long
+    as that runs. The scheduler notices by the connection.
+
+    Parameters
+    ----------
+    client
+        Of the command, as Dask names it.
+    name
+        Of the job's `Desk`, and of this plugin.
+    """
+
+    def __init__(self, client: str, name: str) -> None:
+        self._client, self._name = client, name
+        self._closing: asyncio.Task[None] | None = None
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Begin a job once those of lost commands are closed, which take memory and may write meanwhile."""
+        watches = [plugin for plugin in scheduler.plugins.values() if isinstance(plugin, Watch)]
+        if closing := [watch._closing for watch in watches if watch._closing is not None]:
+            await asyncio.wait(closing, timeout=_CLOSING)
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        """Close the job if this was its command; called by Dask, after it dropped the command's tasks."""
+        if client == self._client:
+            self._closing = asyncio.create_task(self._close(scheduler))
+
+    async def _close(self, scheduler: Scheduler) -> None:
+        try:
+            if self._name in scheduler.worker_plugins:
+                with suppress(OSError):  # a worker that is lost meanwhile
+                    await scheduler.unregister_worker_plugin(None, self._name)
+        finally:
+            scheduler.remove_plugin(self._name)
 
 
 @contextmanager
@@ -230,7 +275,7 @@ def _machines(client: Any) -> tuple[int, int]:
 
 
 def _describe_worker() -> tuple[str, int, dict[str, str]]:
-    return socket.gethostname(), len(os.sched_getaffinity(0)), versions()
+    return socket.gethostname(), cores(), versions()
 
 
 def _count(number: int | None, noun: str) -> str:

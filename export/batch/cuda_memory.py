@@ -13,6 +13,11 @@ class CudaMemory:
 
     Neither stream waits for the default one, on which others work. Any thread can use it, whatever device is
     the current one there.
+
+    Attributes
+    ----------
+    name : str
+        Of the GPU, for people.
     """
 
     device = "cuda"
@@ -21,6 +26,7 @@ class CudaMemory:
         cupy.cuda.runtime.getDeviceCount()  # fails where there is none, and says so
         self._gpu = cupy.cuda.Device()
         self.number = int(self._gpu.id)
+        self.name = str(cupy.cuda.runtime.getDeviceProperties(self.number)["name"].decode())
         self._compute = cupy.cuda.Stream(non_blocking=True)
         self._copies = cupy.cuda.Stream(non_blocking=True)
 

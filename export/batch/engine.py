@@ -50,7 +50,8 @@ class Engine(Protocol):
     name : str
         ``ort-cpu``, ``ort-cuda``, ``torch-cpu`` or ``torch-cuda``.
     reason : str
-        Why it is this one, for people.
+        Why it is this one, for people: the GPU and the library on it, and why engines that come first in
+        ``auto`` can't be used.
     outputs : tuple of str
         The names of the arrays that it gives.
     facts : ModelFacts
@@ -102,8 +103,8 @@ def open_engine(
 ) -> Engine:
     """Open a model with the engine that was named, or with the best that is there.
 
-    ``auto`` prefers a GPU that is proven by a session or a device on it; only ``auto`` for
-    both may end on the CPU, and `Engine.reason` then says why.
+    ``auto`` prefers a GPU that is proven by a session or a device on it, and ONNX Runtime to torch; only
+    ``auto`` for both may end on the CPU. `Engine.reason` says why it is the one that it is.
 
     Parameters
     ----------
@@ -118,7 +119,9 @@ def open_engine(
     clock
         Measures the parts of the engine's work.
     tf32
-        Let convolutions on a GPU round their factors to 10 bits.
+        Let convolutions on a GPU round their factors to 10 bits. ``ort-cuda`` then rounds those of all
+        products of matrices as well, in the fully connected layers and in the SVD, since ONNX Runtime has
+        one setting for a session. With ``torch`` the SVD and all else stay float32.
     threads
         That compute on the CPU; None for what ONNX Runtime or torch takes by itself. For torch it is
         a setting of the whole process.
@@ -145,18 +148,19 @@ def open_engine(
         )
         raise InputError(f"{model} is missing; {advice}")
     openers = _openers(model, outputs, clock or Clock(), tf32, threads, keep)
-    refusals: list[str] = []
+    refusals: dict[str, str] = {}
     for name in _candidates(model, engine, device):
         try:
             opened = openers[name]()
         except NoDeviceError as error:
-            refusals.append(str(error))
+            refusals[name] = str(error)
         else:
             if tf32 and opened.name.endswith("cpu"):
                 raise InputError(f"--tf32 is for a GPU, and this runs on '{opened.name}'; leave it out")
-            opened.reason = "; ".join(refusals) or "the first choice"
+            before = [f"not {refused}: {reason}" for refused, reason in refusals.items()]
+            opened.reason = "; ".join([opened.reason] * bool(opened.reason) + before) or "as asked"
             return opened
-    raise InputError(f"no GPU can be used: {'; '.join(refusals)}; use --device cpu")
+    raise InputError(f"no GPU can be used: {'; '.join(refusals.values())}; use --device cpu")
 
 
 def _candidates(model: Path, engine: str, device: str) -> list[str]:

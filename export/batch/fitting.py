@@ -27,7 +27,8 @@ def fit_engine(
 ) -> Engine:
     """Return an engine for the slices of stacks: the given one, unless they are larger than its window.
 
-    A file that was exported for any size computes the whole slice at once, and keeps its engine too.
+    A file that was exported for any size computes the whole slice at once, and keeps its engine too. What the
+    default outputs of a model lack for large slices is said.
 
     Parameters
     ----------
@@ -55,12 +56,19 @@ def fit_engine(
     """
     size = _one_size(sources)
     window = engine.facts.window
-    any_size = engine.facts.size is None and not model.is_dir()
-    if window is None or any_size or (size[0] <= window[0] and size[1] <= window[1]):
+    if window is None or (size[0] <= window[0] and size[1] <= window[1]):
+        return engine
+    if engine.facts.size is None and not model.is_dir():
+        say(f"{model} computes each slice as a whole; the folder of its run does so in tiles, in less memory")
         return engine
     from eigenfeatures.export.batch.large_slices import LargeSlices
 
     outputs = _outputs(engine, model, asked, size, window)
+    if left_out := [name for name in engine.outputs if name not in outputs]:
+        say(
+            f"{model} gives no {_names(left_out)} of slices of {_sides(size)} pixels, which are larger than "
+            f"its {_sides(window)}: left out{_advice(left_out)}"
+        )
     chosen = OVERLAP if overlap is None else overlap
     large = LargeSlices(engine, model, outputs, size, clock, say, overlap=chosen, tf32=tf32, threads=threads)
     engine.close()
@@ -90,6 +98,18 @@ def _outputs(engine: Engine, model: Path, asked: Sequence[str] | None, size: Siz
         f"{model} gives no '{name}' of slices of {_sides(size)} pixels, which are larger than its "
         f"{_sides(window)}; {advice}, or cut the slices with --roi top,left,height,width"
     )
+
+
+def _advice(left_out: Sequence[str]) -> str:
+    """Return what gives outputs that a fixed graph lacks for large slices, if anything does."""
+    if not {*left_out} & {*ALPHA, *DECOMPOSITION}:
+        return ""
+    return "; give the folder of its run, whose weights allow tiles, or a file made by 'export --any-size'"
+
+
+def _names(outputs: Sequence[str]) -> str:
+    """Return names as a person gives them: ``alpha`` stands for three."""
+    return ", ".join(dict.fromkeys("alpha" if name in ALPHA else name for name in outputs))
 
 
 def _sides(size: Size) -> str:

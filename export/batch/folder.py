@@ -8,6 +8,7 @@ While a job works, its process holds a lock on ``infer.json``.
 
 import json
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -125,7 +126,7 @@ def open_folder(path: Path, record: Mapping[str, Any], resume: bool) -> JobFolde
     path
         The folder.
     record
-        What the job is: sections of names and values that JSON holds. Those of ``plan`` and
+        What the job is: sections of names and values that JSON holds. Those of ``plan``, ``machine`` and
         ``versions`` are taken from the folder when it is resumed.
     resume
         Whether a folder that holds this very job may be used.
@@ -216,6 +217,22 @@ def check_vacant(path: Path) -> None:
     check_empty(path)
 
 
+def check_writable(path: Path) -> None:
+    """Raise `InputError` unless a folder that is empty or not there yet can be made and written.
+
+    Tried, since a file system such as that of ``/proc`` refuses what its permissions allow.
+    """
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    trial = nearest / f".{path.name or 'out'}.{secrets.token_hex(4)}"  # as of `atomic_path`
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        if is_full_disk(error):
+            raise InputError(f"{nearest}: no space is left; free some, or use another --out") from error
+        raise InputError(f"{nearest} can't be written; choose another folder for --out") from error
+
+
 def _block(path: Path, number: int) -> Path:
     return path / "blocks" / f"{number:08d}.npz"
 
@@ -258,4 +275,4 @@ def _remove_leftovers(path: Path) -> None:
     remove_leftovers(path)
     for file in path.rglob("*.partial"):
         if _PARTIAL.fullmatch(file.name) and file.is_file():
-            file.unlink()
+            file.unlink(missing_ok=True)  # a worker that outlived its command may rename it

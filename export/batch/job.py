@@ -1,7 +1,7 @@
 """A model on stacks, made ready: which slices, how large a block, and the stages between them."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,12 @@ from eigenfeatures.export.batch.batches import Batches
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine
 from eigenfeatures.export.batch.facts import ModelFacts
+from eigenfeatures.export.batch.machine import machine
 from eigenfeatures.export.batch.plan import BlockPlan, Demand, Part, parse_bytes, plan_blocks, working_set
 from eigenfeatures.export.batch.source import Source
 from eigenfeatures.export.batch.stages import Stage, run_stages
 from eigenfeatures.export.batch.table import statistics_columns
+from eigenfeatures.export.batch.whole_graph import WAY_OUT, check_room, is_whole_graph
 from eigenfeatures.kernels import slice_statistics
 
 # Slices that an engine gets at once, by the end of its name.
@@ -63,23 +65,32 @@ class Probe:
     outputs: Arrays
 
 
-def probe(engine: Engine, sources: Sequence[Source]) -> Probe:
-    """Run one slice, which compiles and warms up all that is needed, and measure what a second one takes."""
+def probe(engine: Engine, sources: Sequence[Source], limit: int | None = None) -> Probe:
+    """Run one slice, which compiles and warms up all that is needed, and measure what more take.
+
+    Where two at once might exceed `limit` bytes in all, by what the first one took, that one is run again
+    in their place.
+    """
     slices = sources[0].read(0, 1)
     reading = _measure_reading(sources)
     statistics = slice_statistics(slices, engine.facts.operator)
     run = Batches(engine, 2, lambda _: None)
-    outputs = run(slices)
+    outputs: Arrays = {}
+    first = working_set(lambda: outputs.update(run(slices)))
     results = sum(array.nbytes for array in (*outputs.values(), *statistics))
-    resident = psutil.Process().memory_info().rss
+    resident = _resident()
+    least = slices.nbytes + results
+    demand = Demand(slices.nbytes, results, max(first, least), resident, reading)
     if engine.name.endswith("cuda"):
         # What it takes of the host are the batches on their way: two up, and three down.
-        working = 2 * slices.nbytes + 3 * results
+        demand = replace(demand, working=2 * slices.nbytes + 3 * results)
+    elif limit is not None and demand.peak(2, 2) > limit:
+        demand = replace(demand, alone=max(working_set(lambda: run(slices)), least))
     else:
         # Of two at once: a runtime that keeps its buffers has those of the first slice already.
-        working = working_set(lambda: run(np.concatenate([slices, slices])))
-        working = max(working, slices.nbytes + results)
-    return Probe(Demand(slices.nbytes, results, working, resident, reading), outputs)
+        two = np.concatenate([slices, slices])
+        demand = replace(demand, working=max(working_set(lambda: run(two)), least))
+    return Probe(demand, outputs)
 
 
 def _measure_reading(sources: Sequence[Source]) -> int:
@@ -104,6 +115,8 @@ class Survey:
         What one slice told.
     plan : BlockPlan
         How the stacks are cut.
+    machine : dict
+        Where the slice was run; see `eigenfeatures.export.batch.machine.machine`.
     """
 
     name: str
@@ -111,16 +124,26 @@ class Survey:
     facts: ModelFacts
     probe: Probe
     plan: BlockPlan
+    machine: dict[str, Any]
 
 
 def survey(
     engine: Engine, sources: Sequence[Source], batch: int | None, max_memory: str | None, share: int = 1
 ) -> Survey:
-    """Run one slice and plan the blocks; `share` processes like this one share what memory is free."""
-    probed = probe(engine, sources)
+    """Run one slice and plan the blocks; `share` processes like this one share what memory is free.
+
+    Raises
+    ------
+    InputError
+        When `max_memory` is no size, or too small, or a file gives other classes than it names.
+    """
+    resident = _resident()
+    limit = _limit(resident, max_memory, share)
+    check_room(engine, sources[0].size, limit - resident)
+    probed = probe(engine, sources, limit)
     _check_classes(engine, probed.outputs)
     plan = choose_plan(engine, probed.demand, batch, max_memory, share)
-    return Survey(engine.name, engine.outputs, engine.facts, probed, plan)
+    return Survey(engine.name, engine.outputs, engine.facts, probed, plan, machine(engine.name))
 
 
 def _check_classes(engine: Engine, outputs: Arrays) -> None:
@@ -146,12 +169,23 @@ def choose_plan(
     InputError
         When `max_memory` is no size, or too small.
     """
-    half = demand.resident + free_memory() // (2 * share)
-    limit = half if max_memory is None else parse_bytes(max_memory)
-    preferred = _BATCH[engine.name.rpartition("-")[2]]
     return plan_blocks(
-        demand, limit, batch or preferred, fixed=batch is not None, by_default=max_memory is None
+        demand,
+        _limit(demand.resident, max_memory, share),
+        batch or _BATCH[engine.name.rpartition("-")[2]],
+        fixed=batch is not None,
+        by_default=max_memory is None,
+        otherwise=WAY_OUT if is_whole_graph(engine) else "use a smaller --roi",
     )
+
+
+def _limit(resident: int, max_memory: str | None, share: int) -> int:
+    """Return how much the process may hold, which holds `resident` already."""
+    return resident + free_memory() // (2 * share) if max_memory is None else parse_bytes(max_memory)
+
+
+def _resident() -> int:
+    return int(psutil.Process().memory_info().rss)
 
 
 def run_blocks(

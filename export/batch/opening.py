@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eigenfeatures.export.accuracy import compare
 from eigenfeatures.export.batch.batches import Batches
@@ -57,7 +59,7 @@ def open_work(
             say(note)
         engine = _fitted(engine, model, options, sources, clock, say)
         if options.tf32:
-            say(_tf32_accuracy(engine, model, options, sources))
+            say(tf32_accuracy(engine, model, options, sources))
         yield engine, sources
     finally:
         close_sources(sources)
@@ -97,8 +99,20 @@ def _fitted(
     )
 
 
-def _tf32_accuracy(engine: Engine, model: Path, options: Options, sources: Sequence[Source]) -> str:
-    """Say what TF32 changes in the results of a few slices, from all over the stacks."""
+def tf32_accuracy(engine: Engine, model: Path, options: Options, sources: Sequence[Source]) -> str:
+    """Say what TF32 changes in the results of a few slices, from all over the stacks.
+
+    Parameters
+    ----------
+    engine
+        With TF32; it may keep its results on the GPU.
+    model
+        What it was opened from.
+    options
+        How it was opened.
+    sources
+        At least one.
+    """
     exact = replace(options, tf32=False)
     places = np.unique(np.linspace(0, len(sources) - 1, _COMPARED).astype(int))
     chosen = [sources[place] for place in places]
@@ -106,8 +120,17 @@ def _tf32_accuracy(engine: Engine, model: Path, options: Options, sources: Seque
     try:
         reference = _fitted(reference, model, exact, sources, Clock(), lambda _: None)
         exactly, roughly = (Batches(one, 1, lambda _: None) for one in (reference, engine))
-        found = compare(exactly, roughly, (source.read(len(source.indices) // 2, 1) for source in chosen))
+        slices = (source.read(len(source.indices) // 2, 1) for source in chosen)
+        found = compare(exactly, lambda one: _on_host(roughly(one)), slices)
     finally:
         reference.close()
     measures = ", ".join(f"{name} {value:.6f}" for name, value in found.measures.items())
     return f"TF32 against float32, by {found.slices} slices: {measures or 'these outputs tell nothing of it'}"
+
+
+def _on_host(arrays: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return arrays, which may be CuPy's or tensors, as NumPy's."""
+    found = {name: array.cpu() if hasattr(array, "cpu") else array for name, array in arrays.items()}
+    return {
+        name: array.get() if hasattr(array, "get") else np.asarray(array) for name, array in found.items()
+    }

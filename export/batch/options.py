@@ -27,7 +27,7 @@ class Options:
     engine, device : str
         As for `eigenfeatures.export.batch.engine.open_engine`.
     tf32 : bool
-        Let convolutions on a GPU round their factors to 10 bits.
+        Let convolutions and matrix products on a GPU round their factors to 10 bits.
     threads : int, optional
         That the model computes with on the CPU; on a cluster, in each worker.
     format : str

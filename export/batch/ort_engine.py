@@ -25,12 +25,14 @@ from eigenfeatures.export.batch.engine import DeviceMemoryError, Engine, NoDevic
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.of_maps import alpha_of, kernel_threads, triplets_of
 from eigenfeatures.export.graph_edits import with_outputs
-from eigenfeatures.export.metadata import load_graph, metadata_of
+from eigenfeatures.export.metadata import open_graph
 from eigenfeatures.export.outputs import ALPHA, DECOMPOSITION, RESPONSE_MAPS, is_array
+from eigenfeatures.export.sessions import open_session, session_options
 
 if TYPE_CHECKING:
     from eigenfeatures.export.batch.cuda_memory import CudaMemory
 
+_ON_THE_CPU = {"Shape", "If", "Loop", "Scan"}
 _DTYPES = {"tensor(uint8)": "u1", "tensor(uint16)": "u2", "tensor(int16)": "i2", "tensor(float)": "f4"}
 
 
@@ -51,9 +53,11 @@ class OrtEngine(Engine):
     device
         ``cpu`` or ``cuda``.
     clock
-        Measures ``upload``, ``network and SVD`` and ``download``; on the CPU ``network``, ``alpha``, ``SVD``.
+        Measures all that the graph holds as one, such as ``gradient, network and SVD``; on the CPU ``alpha``
+        and ``SVD``, where the kernels compute them, and on a GPU ``upload`` and ``download`` besides.
     tf32
-        Let CUDA's convolutions and products round their factors to 10 bits.
+        Let CUDA's convolutions and all products of matrices, so those of the SVD too, round their factors to
+        10 bits.
     threads
         Of the CPU; None for a thread a core.
     keep
@@ -78,8 +82,7 @@ class OrtEngine(Engine):
     ) -> None:
         if device == "cuda":
             _check_cuda()
-        graph = load_graph(file)
-        metadata = metadata_of(file, graph)
+        graph, metadata = open_graph(file)
         self.outputs = _choose(file, outputs, graph.graph.output)
         self._of_maps = _of_maps(graph, metadata, self.outputs) if device == "cpu" else frozenset()
         self._asked = tuple(name for name in self.outputs if name not in self._of_maps)
@@ -90,6 +93,7 @@ class OrtEngine(Engine):
         model = file if whole else with_outputs(graph, self._asked).SerializeToString()
         self.name, self.reason = f"ort-{device}", ""
         self._clock, self._threads, self._keep = clock, threads, keep
+        self._content = _content(self._asked)
         self._memory = _cuda_memory() if device == "cuda" else None
         cuda = None if self._memory is None else _cuda_options(self._memory, graph, tf32)
         # Threads that wait for more work from ONNX Runtime would take the kernels' cores.
@@ -97,6 +101,8 @@ class OrtEngine(Engine):
         self._worker = ThreadPoolExecutor(1, "GPU")  # whose thread begins when it is first needed
         self._bound: BoundBatch | None = None
         self._recordings = count()
+        if self._memory is not None:
+            self.reason = f"{self._memory.name}, by ONNX Runtime"
         facts = _facts(file, metadata, self._session.get_inputs()[0])
         self.facts = replace(facts, seed=0) if self._of_maps else facts
 
@@ -131,7 +137,7 @@ class OrtEngine(Engine):
             self._memory.settle()
 
     def _on_cpu(self, slices: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        with self._clock.span("network" if self._of_maps else "network and SVD"):
+        with self._clock.span(self._content):
             given = {self._session.get_inputs()[0].name: slices}
             found = dict(zip(self._asked, self._session.run(list(self._asked), given), strict=True))
         if self._of_maps:
@@ -163,7 +169,17 @@ class OrtEngine(Engine):
             kind, recording = (first.shape, first.dtype), next(self._recordings)
             making = self._worker.submit(BoundBatch, self._session, self._asked, *kind, memory, recording)
             self._bound = making.result()
-        yield from self._bound.run(chain([first], following), self._clock, self._worker, keep=self._keep)
+        together = chain([first], following)
+        yield from self._bound.run(
+            together, self._clock, self._worker, keep=self._keep, content=self._content
+        )
+
+
+def _content(outputs: Sequence[str]) -> str:
+    """Name the work of a graph that begins with raw slices, by what it gives."""
+    parts = ["gradient", "network"]
+    parts += [name for name, arrays in (("alpha", ALPHA), ("SVD", DECOMPOSITION)) if {*arrays} & {*outputs}]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]])
 
 
 def _cuda_memory() -> "CudaMemory":
@@ -186,17 +202,16 @@ def _cuda_options(memory: "CudaMemory", graph: Any, tf32: bool) -> dict[str, str
         "cudnn_conv_algo_search": "EXHAUSTIVE",
         "prefer_nhwc": str(int(_is_faster_channels_last(graph))),
         "use_tf32": str(int(tf32)),
-        "enable_cuda_graph": str(int(_has_one_size(graph))),
+        "enable_cuda_graph": str(int(_can_be_recorded(graph))),
         # Else it takes up to twice of what it needs, which CuPy can't have then.
         "arena_extend_strategy": "kSameAsRequested",
         "user_compute_stream": str(memory.stream),
     }
 
 
-def _has_one_size(graph: Any) -> bool:
-    """Tell a graph for slices of one size from one that computes shapes, which CUDA can't record."""
-    _, *sides = graph.graph.input[0].type.tensor_type.shape.dim
-    return all(side.HasField("dim_value") for side in sides)
+def _can_be_recorded(graph: Any) -> bool:
+    """Tell a graph that CUDA can record, as all of ours, from one of which the CPU works out a part."""
+    return not _ON_THE_CPU.intersection(node.op_type for node in graph.graph.node)
 
 
 def _is_faster_channels_last(graph: Any) -> bool:
@@ -219,20 +234,19 @@ def _session(
     file: Path, model: Path | bytes, cuda: dict[str, str] | None, threads: int | None, spinning: bool
 ) -> Any:
     """Open `model`, which is `file` or what was taken of it, with CUDA by these options or on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options()
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     providers: list[Any] = ["CPUExecutionProvider"]
     if cuda is not None:
         providers = [("CUDAExecutionProvider", cuda)]
         if cuda["enable_cuda_graph"] == "1":
-            # Else ONNX Runtime may leave nodes to the CPU and say nothing. Those of shapes belong there.
+            # Else ONNX Runtime may leave nodes to the CPU and say nothing.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=providers)
+        session = open_session(model, options, providers)
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         kind, device = (InputError, "cpu") if cuda is None else (NoDeviceError, "cuda")
         raise kind(f"{file} can't be run by ONNX Runtime on '{device}' ({reason})") from error
     if cuda is not None and session.get_providers()[0] != "CUDAExecutionProvider":

@@ -44,6 +44,8 @@ class Demand:
         Of one slice, as it is read and as it is written.
     working : int
         That the engine takes for each slice of a batch.
+    alone : int, optional
+        That it takes for one slice at once, where that is known to be less.
     resident : int
         That the process holds already.
     reading : int
@@ -55,14 +57,16 @@ class Demand:
     working: int
     resident: int
     reading: int
+    alone: int | None = None
 
     def peak(self, batch: int, block: int) -> int:
         """Return how much memory is held at most."""
+        working = batch * self.working if batch > 1 or self.alone is None else self.alone
         return (
             self.resident
             + _RESERVE
             + self.reading
-            + batch * self.working
+            + working
             + block * (RAW_BLOCKS * self.raw + RESULT_BLOCKS * self.results)
         )
 
@@ -106,7 +110,13 @@ class BlockPlan:
 
 
 def plan_blocks(
-    demand: Demand, limit: int, batch: int, *, fixed: bool = False, by_default: bool = False
+    demand: Demand,
+    limit: int,
+    batch: int,
+    *,
+    fixed: bool = False,
+    by_default: bool = False,
+    otherwise: str = "use a smaller --roi",
 ) -> BlockPlan:
     """Choose the largest block that keeps the process within its limit, up to `MOST_BATCHES` batches.
 
@@ -122,6 +132,8 @@ def plan_blocks(
         The batch was asked for, and is not to be halved.
     by_default
         The limit was not asked for; said where it is too little.
+    otherwise
+        What a person can do where not even one slice fits.
 
     Returns
     -------
@@ -136,12 +148,12 @@ def plan_blocks(
         batch //= 2
     needed = demand.peak(batch, batch)
     if needed > limit:
-        advice = "or use a smaller --batch-size" if batch > 1 else "or a smaller --roi"
+        advice = "use a smaller --batch-size" if batch > 1 else otherwise
         number = f"{batch} slices" if batch > 1 else "even one slice"
         allowed = format_bytes(limit) + (" (by default half of what is free)" if by_default else "")
         raise InputError(
             f"--max-memory {allowed} is too little for {number} at once: {format_bytes(needed)} in "
-            f"all; allow that much {advice}"
+            f"all; allow that much or {advice}"
         )
     step = demand.peak(batch, 2 * batch) - needed
     batches = min(MOST_BATCHES, 1 + (limit - needed) // max(step, 1))

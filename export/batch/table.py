@@ -13,8 +13,13 @@ from eigenfeatures.eigen.reliability import ILL_DETERMINED_RATIO
 from eigenfeatures.export.tables import format_cell
 from eigenfeatures.kernels import SliceStatistics
 
-# Above this residual, which is relative to σ₁, a graph's fixed number of steps has not reached its accuracy.
-UNCERTAIN_RESIDUAL = 1e-4
+# The sine of the angle between u₁ and the true one that a graph's fixed number of steps promises to reach.
+# It is at most residual / (1 - gap²), with the residual relative to σ₁.
+UNCERTAIN_ANGLE = 1e-4
+
+# Residuals below it may be rounding; float32, float16 and int8 graphs show up to 8e-7 on CT. Only where u₁ is
+# ill-determined anyway does the angle ask for less.
+ROUNDING = 2e-6
 
 # Below this gradient, float32 loses digits of its square, and in the end the whole of it.
 FAINT_GRADIENT = float(np.sqrt(np.finfo(np.float32).smallest_normal))
@@ -80,9 +85,9 @@ def flags(arrays: Arrays) -> list[str]:
 
     ``constant`` (one grey value), ``faint`` (values so close that float32 can't hold the squares of their
     differences, so that the network sees others), ``zero`` (no response at all), ``ill-determined``
-    (σ₂/σ₁ so near 1 that u₁ may be any mixture), ``uncertain`` (the SVD's residual is too large),
-    ``invalid`` (a number overflowed), ``filled`` (some of its data are missing, and fill values stand
-    in for them).
+    (σ₂/σ₁ so near 1 that u₁ may be any mixture), ``uncertain`` (the SVD's residual allows u₁ an angle above
+    10⁻⁴; where the gap isn't known, the residual itself is above that), ``invalid`` (a number overflowed),
+    ``filled`` (some of its data are missing, and fill values stand in for them).
     """
     slices = len(arrays["slice"])
     numbers = [array.reshape(slices, -1) for array in arrays.values() if array.dtype.kind == "f"]
@@ -91,12 +96,20 @@ def flags(arrays: Arrays) -> list[str]:
         "faint": (arrays["deviation"] > 0) & (arrays["mean_gradient"] < FAINT_GRADIENT),
         "zero": arrays["singular_values"][:, 0] == 0 if "singular_values" in arrays else False,
         "ill-determined": arrays["gap"] > ILL_DETERMINED_RATIO if "gap" in arrays else False,
-        "uncertain": arrays["residual"] > UNCERTAIN_RESIDUAL if "residual" in arrays else False,
+        "uncertain": arrays["residual"] > _largest_residual(arrays) if "residual" in arrays else False,
         "invalid": ~np.all([np.isfinite(values).all(1) for values in numbers], axis=0),
         "filled": arrays["filled"],
     }
     held = {name: np.broadcast_to(mark, slices) for name, mark in marks.items()}
     return [";".join(name for name, mark in held.items() if mark[k]) for k in range(slices)]
+
+
+def _largest_residual(arrays: Arrays) -> NDArray[np.float64] | float:
+    """Return up to which residual u₁ is as good as promised, by slice where the gap is known."""
+    if "gap" not in arrays:
+        return UNCERTAIN_ANGLE
+    gap = np.where(np.isfinite(arrays["gap"]), arrays["gap"], 0).astype(np.float64)
+    return np.maximum(UNCERTAIN_ANGLE * (1 - gap**2), ROUNDING)
 
 
 def write_blocks(path: Path, blocks: Iterable[Mapping[str, Sequence[Any]]]) -> None:

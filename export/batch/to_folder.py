@@ -11,9 +11,18 @@ from typing import Any
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import sha256
 from eigenfeatures.export.batch.clock import Clock
-from eigenfeatures.export.batch.folder import RECORD_FILE, JobFolder, check_vacant, open_folder, writing
+from eigenfeatures.export.batch.folder import (
+    RECORD_FILE,
+    JobFolder,
+    check_vacant,
+    check_writable,
+    open_folder,
+    read_record,
+    writing,
+)
 from eigenfeatures.export.batch.interrupts import heed_interrupts
 from eigenfeatures.export.batch.job import Probe, Survey, Work, run_blocks, survey
+from eigenfeatures.export.batch.machine import change
 from eigenfeatures.export.batch.opening import open_work
 from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.plan import BlockPlan, Part, format_bytes, parse_bytes
@@ -67,8 +76,9 @@ def infer_to_folder(
     """
     for stack in stacks:
         check_outside(out, stack)
-    if not options.resume:
+    if not options.resume or read_record(out) is None:
         check_vacant(out)
+        check_writable(out)
     clock = Clock(keep=options.profile)
     run = _here if options.cluster is None else _on_cluster
     try:
@@ -133,6 +143,7 @@ class _Job:
     folder: JobFolder
     plan: BlockPlan
     volumes: Volumes
+    options: Options
     clock: Clock
     talk: Talk
 
@@ -159,7 +170,7 @@ class _Job:
             if folder.table.is_file():
                 _check_volumes(out, shapes)
             volumes = make_volumes(options.format, out, sources, shapes, surveyed.facts, plan.block)
-            yield cls(surveyed, sources, folder, plan, volumes, clock, talk)
+            yield cls(surveyed, sources, folder, plan, volumes, options, clock, talk)
 
     def complete(self, compute: _Compute) -> dict[str, Any]:
         start, done = time.perf_counter(), self._slices_done()
@@ -201,16 +212,21 @@ class _Job:
         left = [part for part in self._parts() if part.number not in done]
         if done:
             self.talk.say(f"{len(done)} of {len(done) + len(left)} blocks are done already")
-            if differing := difference(self.folder.record["versions"], versions()):
-                name, before, now = differing
-                self.talk.say(
-                    f"they were made with {name} {before}, and now it is {now}: the other blocks may differ "
-                    "in their last digits"
-                )
+            for changed in self._changes():
+                self.talk.say(f"they were made {changed}: the other blocks may differ in their last digits")
         with closing(compute(left)) as results:
             slices = (number for part in results for number in range(part.length))
             for _ in self.talk.track(slices, "slices", sum(part.length for part in left)):
                 pass
+
+    def _changes(self) -> Iterator[str]:
+        """Yield what is not as it was when the folder was begun, though the results depend on it."""
+        if differing := difference(self.folder.record["versions"], versions()):
+            name, before, now = differing
+            yield f"with {name} {before}, and now it is {now}"
+        # Folders of an older version don't tell.
+        if changed := change(self.folder.record.get("machine", {}), _machine(self.survey, self.options)):
+            yield changed
 
     def _write(self, work: Work) -> Part:
         maps, numbers = split_volumes(work.arrays)
@@ -278,8 +294,15 @@ def _record(surveyed: Survey, sources: Sequence[Source], options: Options) -> di
         },
         "plan": {"batch": surveyed.plan.batch, "block": surveyed.plan.block},
         "stacks": {source.name: source.identity for source in sources},
+        "machine": _machine(surveyed, options),
         "versions": versions(),
     }
+
+
+def _machine(surveyed: Survey, options: Options) -> dict[str, Any]:
+    """Return the type of processor that computes and its threads, whoever chose them."""
+    chosen = {} if options.threads is None else {"threads": options.threads}
+    return {**surveyed.machine, **chosen}
 
 
 def _volume_shapes(probed: Probe) -> dict[str, tuple[int, int, int]]:

@@ -49,7 +49,7 @@ class TorchEngine(Engine):
     threads
         Of the CPU, for the whole process; None for what torch takes by itself.
     tf32
-        Let CUDA's convolutions round their factors to 10 bits.
+        Let CUDA's convolutions round their factors to 10 bits; the kernels' gradient and SVD stay float32.
     keep
         Give tensors on the device in place of arrays on the host.
 
@@ -70,12 +70,7 @@ class TorchEngine(Engine):
         threads: int | None = None,
         keep: bool = False,
     ) -> None:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise NoDeviceError("torch finds no GPU")
-        if device == "cuda" and torch.cuda.get_device_capability() < LEAST_CAPABILITY:
-            raise NoDeviceError(
-                "the kernels need a GPU of compute capability {}.{}".format(*LEAST_CAPABILITY)
-            )
+        reason = f"{_gpu()}, by torch" if device == "cuda" else ""
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = this_device(device)
@@ -85,7 +80,7 @@ class TorchEngine(Engine):
         asked = DEFAULT_OUTPUTS if outputs is None else tuple(outputs)
         layer, resolution, rank = _decomposition(folder)
         self._request = checked_request(model.network, asked, layer, resolution, rank, any_size=False)
-        self.name, self.reason = f"torch-{device}", ""
+        self.name, self.reason = f"torch-{device}", reason
         self.outputs = self._request.arrays
         self._clock, self._seed = clock, settings.seed
         self._preprocessing = model.preprocessing
@@ -188,6 +183,15 @@ class TorchEngine(Engine):
             yield
             if self._device.type == "cuda":
                 torch.cuda.current_stream(self._device).synchronize()
+
+
+def _gpu() -> str:
+    """Return the name of the GPU; refuse one that the kernels can't use."""
+    if not torch.cuda.is_available():
+        raise NoDeviceError("torch finds no GPU")
+    if torch.cuda.get_device_capability() < LEAST_CAPABILITY:
+        raise NoDeviceError("the kernels need a GPU of compute capability {}.{}".format(*LEAST_CAPABILITY))
+    return str(torch.cuda.get_device_name())
 
 
 def _decomposition(folder: RunFolder) -> tuple[str, str, int]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from eigenfeatures.eigen.model_file import load_model
 from eigenfeatures.export import metadata
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.ort_engine import OrtEngine
-from eigenfeatures.export.metadata import model_info, read_metadata, weights_sha256
+from eigenfeatures.export.metadata import model_info, read_metadata, save_graph, weights_sha256
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS
 
 
@@ -28,7 +29,7 @@ def opened(path):
 
 
 def saved(proto, path):
-    path.write_bytes(proto.SerializeToString())
+    save_graph(copy_of(proto), path)
     return path
 
 
@@ -137,6 +138,47 @@ def test_truncated_model_is_refused(finished_run, tmp_path, kept):
     path.write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(InputError, match=r"model\.onnx"):
         opened(path)
+
+
+def flipped(content, bit):
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_a_bit_that_flips_anywhere_is_refused(finished_run, tmp_path):
+    """Nearly all of them leave a file that ONNX reads, and most one that runs and gives other numbers."""
+    whole = (finished_run / "model.onnx").read_bytes()
+    drawn = np.random.default_rng(8).integers(8 * len(whole), size=60)
+    in_the_checksum = 8 * len(whole) - np.arange(1, 8 * 110, 13)
+    path = tmp_path / "model.onnx"
+    reasons = Counter()
+    for bit in (*drawn, *in_the_checksum):
+        path.write_bytes(flipped(whole, int(bit)))
+        with pytest.raises(InputError, match=r"model\.onnx .*; export the model again$") as caught:
+            read_metadata(path)
+        reasons[str(caught.value).removeprefix(f"{path} ")] += 1
+    (usual, count), *_ = reasons.most_common()
+    assert usual.startswith("was changed since its export, by damage or by a program that edits graphs")
+    assert count > 80
+    assert any(reason.startswith("has no checksum") for reason in reasons)
+    path.write_bytes(whole)
+    assert read_metadata(path) == read_metadata(finished_run / "model.onnx")
+
+
+def test_a_file_that_another_program_changed_is_refused(exported, finished_run, tmp_path):
+    """As one that simplifies graphs: it keeps the metadata, or loses them."""
+    changed = copy_of(exported)
+    changed.graph.initializer[0].raw_data = bytes(len(changed.graph.initializer[0].raw_data))
+    onnx.save_model(changed, tmp_path / "changed.onnx")
+    longer = tmp_path / "longer.onnx"
+    longer.write_bytes((finished_run / "model.onnx").read_bytes() + b"\x32\x01x")  # a text that explains
+    for name in ("changed", "longer"):
+        with pytest.raises(InputError, match=r"was changed since its export, .* a program that edits graphs"):
+            opened(tmp_path / f"{name}.onnx")
+    onnx.save_model(with_property(exported, "checksum", None), tmp_path / "older.onnx")
+    with pytest.raises(InputError, match="has no checksum, so that another version or another program"):
+        opened(tmp_path / "older.onnx")
 
 
 def hidden_in_a_graph(tensor):

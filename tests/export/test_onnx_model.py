@@ -16,8 +16,10 @@ from eigenfeatures.eigen.responses import responses
 from eigenfeatures.eigen.samples import open_samples
 from eigenfeatures.export import onnx_model, svd_layer
 from eigenfeatures.export.agreement import ExportMismatchError
+from eigenfeatures.export.half_precision import to_float16
 from eigenfeatures.export.onnx_model import export_onnx
 from eigenfeatures.export.outputs import DECOMPOSITION
+from eigenfeatures.export.quantisation import to_int8
 from eigenfeatures.kernels import strongest_channel
 
 SIZE = (40, 34)
@@ -169,10 +171,17 @@ def test_a_dense_graph_decomposes_one_response_a_pixel(tmp_path):
     assert not operators(path) & UNWANTED
 
 
-def test_a_graph_for_any_size_takes_slices_of_every_size(tmp_path):
-    model, path = small_model(), tmp_path / "model.onnx"
+@pytest.fixture(scope="module")
+def for_any_size(tmp_path_factory):
+    """A model and its file for slices of any size."""
+    model, path = small_model(), tmp_path_factory.mktemp("any") / "model.onnx"
     outputs = ("relu2", "alpha", *DECOMPOSITION)
     export_onnx(model, path, slices_of(np.uint16), outputs=outputs, any_size=True, description={})
+    return model, path
+
+
+def test_a_graph_for_any_size_takes_slices_of_every_size(for_any_size):
+    model, path = for_any_size
     for count, size in ((1, SIZE), (3, (57, 90)), (2, (131, 24))):
         slices = slices_of(np.uint16, count, size)
         maps = maps_of(model, slices, "relu2")
@@ -181,7 +190,23 @@ def test_a_graph_for_any_size_takes_slices_of_every_size(tmp_path):
         np.testing.assert_array_equal(found["alpha_index"], strongest_channel(maps).index)
         assert_decomposes(found, maps, 1)
     assert weights(path) == {"network.conv1.weight", "network.conv2.weight"}
-    assert not operators(path) & {"If", "Loop", "Scan"}
+    assert not operators(path) & UNWANTED
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_graph_for_any_size_keeps_it_in_less_precision(for_any_size, tmp_path, precision):
+    model, path = for_any_size
+    original = onnx.load_model(path)
+    made = to_float16(original) if precision == "float16" else to_int8(original, slices_of(np.uint16, 2))
+    onnx.save_model(made, tmp_path / "other.onnx")
+    assert not operators(tmp_path / "other.onnx") & UNWANTED
+    slices = slices_of(np.uint16, 2, (57, 90))
+    maps, found = maps_of(model, slices, "relu2"), run(tmp_path / "other.onnx", slices)
+    assert found["eigenfeatures"].shape == (2, 1, 28, 45)
+    for number, one in enumerate(maps):
+        s, u = by_lapack(one)
+        assert spectra.sine(found["eigenfeatures"][number, 0], u[0]) <= 0.03
+        assert found["singular_values"][number, 0] == pytest.approx(s[0], rel=0.03)
 
 
 @pytest.mark.parametrize(("preset", "layer"), [("alexnet", "conv3"), ("paper", "relu1")])

@@ -1,5 +1,7 @@
 """Files of float16 and int8: like the float32 file, or there is no file."""
 
+import shutil
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,11 +11,12 @@ from commands import assert_refused, call, parsed
 from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, TensorsData
 
+from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.preprocessing import Preprocessing
 from eigenfeatures.eigen.responses import responses
-from eigenfeatures.export import accuracy, half_precision, quantisation
+from eigenfeatures.export import accuracy, half_precision, precision, quantisation
 from eigenfeatures.export.accuracy import compare_files
 from eigenfeatures.export.graph_edits import LAYERS
 from eigenfeatures.export.half_precision import emulate_float16, to_float16
@@ -100,7 +103,18 @@ def test_inputs_outputs_and_metadata_are_those_of_float32(variants, name):
     calibration = other.pop("calibration", None)
     assert calibration == (None if name == "float16" else {"slices": 31, "percentile": None})
     assert single.pop("model") != other.pop("model")
+    assert single.pop("checksum") != other.pop("checksum")
     assert single == other
+
+
+@pytest.mark.parametrize("name", REDUCED)
+def test_a_bit_that_flips_is_refused(variants, tmp_path, name):
+    path = tmp_path / "flipped.onnx"
+    content = bytearray(variants[name][0].read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"flipped\.onnx was changed since its export"):
+        read_metadata(path)
 
 
 @pytest.mark.parametrize("name", REDUCED)
@@ -121,6 +135,7 @@ def test_only_the_network_is_of_less_precision(variants, name):
         assert {types[tensor] for node in layers for tensor in node.input} == {TensorProto.FLOAT16}
     onnx.checker.check_model(onnx.load_model(variants[name][0]), full_check=True)
     assert {node.domain for node in nodes} == {""}
+    assert not {node.op_type for node in nodes} & {"Shape", "If", "Loop", "Scan"}, "they bar CUDA graphs"
 
 
 def test_weights_are_int8_by_channel_and_activations_uint8(variants):
@@ -275,6 +290,24 @@ def test_force_writes_what_falls_short_and_says_so(finished_run, tmp_path, monke
     assert found["accuracy"] == told["accuracy"]
     assert found["calibration"]["percentile"] == 99.999
     assert list(tmp_path.iterdir()) == [tmp_path / "new.onnx"]
+
+
+def test_vectors_of_which_none_was_compared_are_refused_or_forced(
+    finished_run, variants, tmp_path, monkeypatch
+):
+    """As where every slice is ill-determined. (The float32 file is there already, which saves its export.)"""
+    monkeypatch.setattr(accuracy, "ILL_DETERMINED_RATIO", 0.01)
+    monkeypatch.setattr(
+        precision, "export_step", lambda *_, path, **__: shutil.copy(variants["float32"][0], path)
+    )
+    out = tmp_path / "new.onnx"
+    command = ("export", finished_run, "--precision", "float16", "--out", out)
+    assert_refused(
+        call(*command),
+        "float16 can't be told to be near float32 on 20 held-out slices: no eigenfeature could be compared, "
+        r"since the first one is ill-determined in every slice \(σ₂/σ₁ above 0.01\); .* add --force",
+    )
+    assert not out.exists()
 
 
 def test_what_can_not_be_had_is_refused_before_any_work(finished_run, tmp_path):

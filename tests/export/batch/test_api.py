@@ -7,14 +7,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import zarr
-from commands import ENVIRONMENT
+from commands import ENVIRONMENT, random_stack
+from fake_engine import FakeEngine, results_of
 
 from eigenfeatures import export
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region
 from eigenfeatures.eigen.volumes import open_volume
+from eigenfeatures.export.batch import api, opening
 from eigenfeatures.export.batch.api import _of_library
 from eigenfeatures.export.batch.engine import open_engine
 from eigenfeatures.export.batch.source import Reading
@@ -152,3 +155,58 @@ def test_importing_export_stays_light():
 def test_tf32_is_refused_on_a_processor(finished_run, stacks):
     with pytest.raises(InputError, match="--tf32 is for a GPU"):
         export.infer(finished_run, stacks / "sample2.tif", device="cpu", tf32=True)
+
+
+@pytest.fixture
+def noise(tmp_path):
+    tifffile.imwrite(tmp_path / "scan.tif", random_stack((10, 16, 16)), photometric="minisblack")
+    return tmp_path / "scan.tif"
+
+
+def test_what_a_person_should_know_is_logged(noise, monkeypatch, caplog):
+    """A batch that was halved as a warning, which Python prints unless told otherwise."""
+    monkeypatch.setattr(api, "open_engine", lambda *_, **__: FakeEngine(room=2))
+    caplog.set_level("INFO", "eigenfeatures")
+    blocks = list(export.infer("fake", noise, batch=8, max_memory="64GB"))
+    np.testing.assert_array_equal(
+        np.concatenate([block.arrays["eigenfeatures"] for block in blocks]),
+        results_of(random_stack((10, 16, 16)))["eigenfeatures"],
+    )
+    assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("eigenfeatures", "INFO", "running on 'fake-cpu' (a test)"),
+        ("eigenfeatures", "WARNING", "the memory is too small for the batch: going on with 4 slices at once"),
+        ("eigenfeatures", "WARNING", "the memory is too small for the batch: going on with 2 slices at once"),
+    ]
+
+
+def test_or_whoever_asks_is_told(noise, monkeypatch, caplog):
+    monkeypatch.setattr(api, "open_engine", lambda *_, **__: FakeEngine(room=2))
+    caplog.set_level("INFO", "eigenfeatures")
+    said = []
+    list(export.infer("fake", noise, batch=4, max_memory="64GB", say=said.append))
+    assert said == [
+        "running on 'fake-cpu' (a test)",
+        "the memory is too small for the batch: going on with 2 slices at once",
+    ]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_what_tf32_changes_is_measured_and_said(library, noise, monkeypatch):
+    """Against an engine without it, also where results stay tensors."""
+
+    class Rounding(FakeEngine):
+        def __call__(self, slices):
+            found = super().__call__(slices)
+            found["probabilities"] = found["probabilities"] + np.float32([0.125, -0.125])
+            return {name: torch.from_numpy(array) for name, array in found.items()} if keep else found
+
+    keep, exact, said = library == "torch", FakeEngine(), []
+    monkeypatch.setattr(api, "open_engine", lambda *_, **__: Rounding())
+    monkeypatch.setattr(opening, "open_engine", lambda *_, tf32, **__: pytest.fail("TF32") if tf32 else exact)
+    options = {"tf32": True, "library": library, "max_memory": "64GB", "say": said.append}
+    list(export.infer("fake", noise, **options))
+    assert exact.closed
+    assert said[1].startswith("TF32 against float32, by 1 slices: ")
+    assert "largest_difference_of_probabilities 0.125000" in said[1]
+    assert "u1_cosine_minimum 1.000000" in said[1]

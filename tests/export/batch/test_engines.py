@@ -4,24 +4,25 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace as Namespace
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from commands import random_stack, with_layer, without_named_maps
+from commands import assert_refused, call, random_stack, with_layer, without_named_maps
 from onnx import TensorProto, helper
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.eigen.stacks import Region
-from eigenfeatures.export.batch import ort_engine
+from eigenfeatures.export import agreement
+from eigenfeatures.export.accuracy import compare_files
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import DeviceMemoryError, open_engine
 from eigenfeatures.export.batch.source import Reading, open_sources
-from eigenfeatures.export.metadata import add_metadata
+from eigenfeatures.export.graph_edits import folded
+from eigenfeatures.export.metadata import _checksum, add_metadata, save_graph
 from eigenfeatures.kernels import standardized_gradient
 
 SLICES = slice(0, 64, 9)
@@ -161,7 +162,7 @@ def test_every_engine_gets_the_centre_that_the_training_cut(name, outputs, finis
     (run / "run.toml").write_text(text.replace("[settings]", "[settings]\nsize = 40"), encoding="utf-8")
     proto = onnx.load_model(run / "model.onnx")
     add_metadata(proto, {"crop": {"size": 40}})
-    onnx.save_model(proto, run / "model.onnx")
+    save_graph(proto, run / "model.onnx")
     np.save(tmp_path / "scan.npy", random_stack((2, 50, 60)))
     (source,) = open_sources([tmp_path / "scan.npy"], Reading(), open_engine(run, outputs, name, "cpu").facts)
     assert source.region == Region(5, 10, 40, 40)
@@ -170,12 +171,29 @@ def test_every_engine_gets_the_centre_that_the_training_cut(name, outputs, finis
 def test_the_clock_has_the_parts_of_the_work(finished_run, raw):
     for name, parts in (
         ("torch", {"gradient", "network", "alpha", "SVD"}),
-        ("ort-cpu", {"network", "alpha", "SVD"}),
+        ("ort-cpu", {"gradient and network", "alpha", "SVD"}),
     ):
         clock = Clock()
         open_engine(finished_run, None, name, "cpu", clock)(raw[:2])
         assert set(clock.seconds) == parts
         assert min(clock.seconds.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("outputs", "part"),
+    [
+        (["probabilities"], "gradient and network"),
+        (["alpha"], "gradient, network and alpha"),
+        (["gap"], "gradient, network and SVD"),
+        (["probabilities", "alpha", "gap"], "gradient, network, alpha and SVD"),
+    ],
+)
+def test_the_clock_names_what_a_graph_holds(outputs, part, finished_run, raw, tmp_path):
+    """Where ONNX Runtime computes all of it, as it does on a GPU."""
+    clock = Clock()
+    unnamed = without_named_maps(finished_run, tmp_path / "m.onnx")
+    open_engine(unnamed, outputs, "ort-cpu", clock=clock)(raw[:1])
+    assert set(clock.seconds) == {part}
 
 
 REFUSED = {
@@ -199,66 +217,6 @@ def test_what_can_t_be_had_is_refused(what, finished_run):
     options = dict(given)
     with pytest.raises(InputError, match=reason):
         open_engine(finished_run, options.pop("outputs", None), engine, device, **options)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-@pytest.mark.parametrize(("engine", "device"), [("auto", "cuda"), ("ort-cuda", "auto"), ("torch", "cuda")])
-def test_cuda_without_a_gpu_is_refused_and_never_the_cpu(engine, device, finished_run):
-    with pytest.raises(InputError, match=r"no GPU can be used: .*; use --device cpu"):
-        open_engine(finished_run, None, engine, device)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_auto_says_why_it_is_the_cpu(finished_run):
-    opened = open_engine(finished_run)
-    assert opened.name == "ort-cpu"
-    assert "no CUDA" in opened.reason
-    assert "torch finds no GPU" in opened.reason
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_too_old_for_the_kernels_is_none(finished_run, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    with pytest.raises(InputError, match=r"no GPU can be used: .*compute capability 8\.0"):
-        open_engine(finished_run, None, "torch", "cuda")
-    opened = open_engine(finished_run)
-    assert opened.name == "ort-cpu"
-    assert "compute capability 8.0" in opened.reason
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_that_cuda_is_named_is_no_proof_of_a_gpu(finished_run, monkeypatch):
-    """ONNX Runtime's GPU build names CUDA on any machine, and then makes a session on the CPU."""
-    names = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]  # noqa: E731
-    monkeypatch.setattr(onnxruntime, "get_available_providers", names)
-    made = onnxruntime.InferenceSession
-    monkeypatch.setattr(
-        onnxruntime, "InferenceSession", lambda file, *_, **__: made(file, providers=["CPUExecutionProvider"])
-    )
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match=r"no GPU can be used: CuPy (finds no GPU|is missing)"):
-        open_engine(finished_run, None, "ort-cuda")
-    memory = Namespace(stream=0, number=0, settle=lambda: None)
-    monkeypatch.setattr(ort_engine, "_cuda_memory", lambda: memory)
-    with pytest.raises(InputError, match="made no session on the GPU"):
-        open_engine(finished_run, None, "ort-cuda")
-    assert open_engine(finished_run).name == "ort-cpu"
-
-
-def test_one_file_is_no_run(finished_run, tmp_path):
-    shutil.copy(finished_run / "model.onnx", tmp_path / "m.onnx")
-    with pytest.raises(
-        InputError, match=r"m\.onnx is one file, and --engine torch needs the folder of a run"
-    ):
-        open_engine(tmp_path / "m.onnx", None, "torch", "cpu")
-    assert open_engine(tmp_path / "m.onnx", None, device="cpu").name == "ort-cpu"
-
-
-def test_a_run_without_an_export_runs_in_torch(finished_run, tmp_path):
-    run = shutil.copytree(finished_run, tmp_path / "run")
-    (run / "model.onnx").unlink()
-    assert open_engine(run, device="cpu").name == "torch-cpu"
 
 
 def _someone_elses(path):
@@ -287,18 +245,50 @@ def test_a_file_that_is_no_model_of_ours_is_refused(make, reason, finished_run, 
         open_engine(path)
 
 
+@pytest.fixture
+def unreadable(finished_run, tmp_path):
+    """A file of which ONNX Runtime can't even say what is wrong; its checksum is right."""
+    path = tmp_path / "m.onnx"
+    end = len(_checksum(b""))
+    content = (finished_run / "model.onnx").read_bytes()[:-end].replace(b"MaxPool", b"\xffaxPool")
+    path.write_bytes(content + _checksum(content))
+    return path
+
+
+def test_a_file_that_fails_in_the_runtime_is_one_line_and_no_output(unreadable, stacks, tmp_path):
+    """ONNX Runtime would print to standard output that it falls back to the processor."""
+    job = ("infer", unreadable, stacks / "sample1.tif", "--out", tmp_path / "out", "--json")
+    assert_refused(call(*job), r"m\.onnx can't be run by ONNX Runtime on 'cpu'")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda path: compare_files(path, path, []),
+        lambda path: agreement.check_agreement(None, None, path, None),
+        lambda path: folded(onnx.load_model(path)),
+    ],
+    ids=["accuracy", "agreement", "folded"],
+)
+def test_no_session_of_ours_prints(use, unreadable, capfd):
+    with pytest.raises(UnicodeDecodeError):
+        use(unreadable)
+    assert capfd.readouterr().out == ""
+
+
 def test_where_maps_lie_is_in_the_file_or_asked_of_the_network(finished_run, tmp_path):
     """Files were exported without it too."""
     proto = onnx.load_model(finished_run / "model.onnx")
     add_metadata(proto, {"offsets": {"relu2": 3.5}})
-    onnx.save_model(proto, tmp_path / "m.onnx")
+    save_graph(proto, tmp_path / "m.onnx")
     assert open_engine(tmp_path / "m.onnx").facts.offset("eigenfeatures") == 3.5
     add_metadata(proto, {"offsets": {}, "strides": {}})
-    onnx.save_model(proto, tmp_path / "m.onnx")
+    save_graph(proto, tmp_path / "m.onnx")
     facts = open_engine(tmp_path / "m.onnx").facts
     assert (facts.stride("eigenfeatures"), facts.offset("eigenfeatures")) == (2, 0.5)
     add_metadata(proto, {"offsets": {"relu2": float("nan")}})
-    onnx.save_model(proto, tmp_path / "m.onnx")
+    save_graph(proto, tmp_path / "m.onnx")
     with pytest.raises(InputError, match=r"does not say what it takes \(an offset of nan\)"):
         open_engine(tmp_path / "m.onnx")
 
@@ -310,7 +300,7 @@ def test_a_file_can_t_name_the_folder_of_its_maps(name, finished_run, tmp_path):
     maps = next(output for output in proto.graph.output if output.name == "eigenfeatures")
     proto.graph.node.append(helper.make_node("Identity", ["eigenfeatures"], [name]))
     maps.name = name
-    onnx.save_model(proto, tmp_path / "m.onnx")
+    save_graph(proto, tmp_path / "m.onnx")
     for outputs in (None, [name], ["gap"]):
         with pytest.raises(InputError, match=r"m\.onnx gives .*, which no model of ours does; export"):
             open_engine(tmp_path / "m.onnx", outputs, "ort-cpu")

@@ -10,7 +10,7 @@ import pytest
 
 from eigenfeatures.eigen import files
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.export.batch.folder import open_folder, writing
+from eigenfeatures.export.batch.folder import check_writable, open_folder, writing
 
 RECORD = {
     "model": {"sha256": "ab"},
@@ -222,3 +222,28 @@ def test_a_full_disk_is_told_as_such_also_by_numpy_s_writer(tmp_path):
         writing(tmp_path),
     ):
         np.zeros(2**16).tofile(full)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            FileNotFoundError(errno.ENOENT, "No such file"),
+            " can't be written; choose another folder for --out",
+        ),
+        (OSError(errno.EROFS, "Read-only file system"), " can't be written; choose another folder for --out"),
+        (OSError(errno.ENOSPC, "No space left"), ": no space is left; free some, or use another --out"),
+    ],
+)
+def test_a_folder_that_no_file_can_be_made_in_is_refused(error, reason, tmp_path, monkeypatch):
+    """Whatever its permissions say."""
+    check_writable(tmp_path / "deep" / "out")
+    check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(InputError, match=f"^{tmp_path}{reason}$"):
+        check_writable(tmp_path / "deep" / "out")

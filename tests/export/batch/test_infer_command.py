@@ -12,6 +12,7 @@ import tifffile
 import zarr
 from commands import assert_refused, call, parsed, random_stack, with_layer
 
+from eigenfeatures.export.metadata import save_graph
 from eigenfeatures.export.tables import numbers, read_table
 
 
@@ -63,7 +64,9 @@ def test_it_says_what_it_does_and_where_the_time_went(done):
     assert lines[0].startswith("running on 'ort-cpu' (")
     assert lines[1].startswith("blocks of 32 slices, 4 at once: at most about ")
     assert len(lines) == 2
-    assert set(facts["seconds"]) == {"read", "prepare", "network", "alpha", "SVD", "infer", "write", "finish"}
+    assert set(facts["seconds"]) == {
+        *("read", "prepare", "gradient and network", "alpha", "SVD", "infer", "write", "finish")
+    }
     assert sum(facts["share"].values()) == pytest.approx(1)
     assert facts["slices_per_second"] > 0
 
@@ -195,6 +198,14 @@ def test_a_bad_option_is_one_line_and_nothing_is_left(what, finished_run, stacks
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_folder_that_no_permission_bars_but_can_t_be_made_is_refused_at_once(finished_run, stacks):
+    """Before the model is opened."""
+    answer = call("infer", finished_run, stacks / "sample1.tif", "--out", "/proc/deep/x")
+    assert_refused(answer, "/proc can't be written; choose another folder for --out")
+    assert len(answer.error.splitlines()) == 1
+
+
 def test_names_that_can_t_be_used(finished_run, stacks, tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     reason = "is a link that leads to itself"
@@ -212,7 +223,7 @@ def test_a_file_with_other_classes_than_it_names_is_refused(finished_run, stacks
     for entry in graph.metadata_props:
         if entry.key == "eigenfeatures.classes":
             entry.value = json.dumps(json.loads(entry.value)[:1])
-    onnx.save(graph, tmp_path / "m.onnx")
+    save_graph(graph, tmp_path / "m.onnx")
     answer = call("infer", tmp_path / "m.onnx", stacks / "sample1.tif", "--out", tmp_path / "out")
     assert_refused(answer, "names 1 classes, and gives probabilities of 4; export the model again")
     assert not (tmp_path / "out").exists()

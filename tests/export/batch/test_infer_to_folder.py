@@ -17,7 +17,7 @@ from fake_engine import FakeEngine, results_of, run_job
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.progress import silent
 from eigenfeatures.eigen.stacks import Region, VoxelSize
-from eigenfeatures.export.batch import to_folder
+from eigenfeatures.export.batch import folder, to_folder
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.folder import JobFolder
 from eigenfeatures.export.batch.job import Work
@@ -356,6 +356,16 @@ def test_other_versions_than_those_that_began_are_told(stack, tmp_path, monkeypa
             run_job(stack, tmp_path / "out", batch=2)
     run_job(stack, tmp_path / "out", batch=2, resume=True)
     assert sum("they were made with numpy 1.0, and now it is" in line for line in said) == 1
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_can_t_be_made_is_refused_before_anything_is_opened(resume, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(folder.Path, "touch", refuse)
+    with pytest.raises(InputError, match=f"^{tmp_path} can't be written; choose another folder for --out$"):
+        run_job(tmp_path / "no stack at all", tmp_path / "deep" / "out", resume=resume)
 
 
 @pytest.mark.parametrize(

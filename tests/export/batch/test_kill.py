@@ -2,13 +2,15 @@
 
 import multiprocessing
 import random
+import shutil
 import signal
 import time
 from multiprocessing import forkserver
 
+import numpy as np
 import pytest
 import tifffile
-from commands import ENVIRONMENT, random_stack
+from commands import ENVIRONMENT, call, random_stack, spawn
 from fake_engine import run_job
 
 # Forked from a server that has imported all but started no threads: a process as new as by a command, in
@@ -117,3 +119,24 @@ def test_a_job_with_another_stack_is_not_resumed(stack, tmp_path):
     process.join()
     assert content(tmp_path / "other").keys() == content(tmp_path / "out").keys()
     assert content(tmp_path / "other")["slices.csv"] != content(tmp_path / "out")["slices.csv"]
+
+
+def test_a_trained_model_on_the_processor_ends_with_the_same_bytes_too(finished_run, tmp_path):
+    """The command itself, killed while ONNX Runtime and the kernels are at work."""
+    np.save(tmp_path / "scan.npy", random_stack((320, 40, 40)))
+    job = ["infer", finished_run, tmp_path / "scan.npy", "--engine", "ort-cpu", "--batch-size", "1"]
+    job += ["--max-memory", "100GB", "--out"]
+    out, in_midst = tmp_path / "out", False
+    while not in_midst:
+        shutil.rmtree(out, ignore_errors=True)
+        process = spawn(*job, out)
+        while process.poll() is None and not blocks_done(out):
+            time.sleep(0.001)
+        process.kill()
+        _, error = process.communicate()
+        assert process.returncode in (-signal.SIGKILL, 0), error
+        in_midst = not (out / "slices.csv").exists()
+    whole, resumed = call(*job, tmp_path / "whole"), call(*job, out, "--resume")
+    assert (whole.code, resumed.code) == (0, 0), whole.error + resumed.error
+    assert "of 40 blocks are done already" in resumed.error
+    assert content(out) == content(tmp_path / "whole")

@@ -1,22 +1,30 @@
 """Slices larger than the model's: classes from windows, the eigenfeature from the whole slice."""
 
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import zarr
 from commands import assert_refused, call, parsed, random_stack, with_layer
+from fake_engine import FACTS, FakeEngine
 from reference import singular_triplets, strongest_channel
 
 from eigenfeatures import export
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.responses import responses
+from eigenfeatures.export.batch import large_slices
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import DeviceMemoryError, open_engine
 from eigenfeatures.export.batch.fitting import fit_engine
+from eigenfeatures.export.batch.job import choose_plan
 from eigenfeatures.export.batch.large_slices import LargeSlices
+from eigenfeatures.export.batch.ort_engine import OrtEngine
+from eigenfeatures.export.batch.plan import Demand
 from eigenfeatures.export.batch.source import Reading, open_sources
+from eigenfeatures.export.batch.whole_graph import check_room, largest_maps
 from eigenfeatures.export.batch.whole_slice import WholeSlice
 from eigenfeatures.export.batch.windows import Windows
 from eigenfeatures.export.tables import numbers, read_table
@@ -40,10 +48,10 @@ def stack(slices, tmp_path_factory):
     return path
 
 
-def fitted(model, stacks, outputs=None, engine="auto", overlap=None):
+def fitted(model, stacks, outputs=None, engine="auto", overlap=None, say=lambda _: None):
     opened = open_engine(model, outputs, engine, "cpu")
     sources = open_sources(stacks, Reading(overlap=overlap), opened.facts)
-    return fit_engine(opened, model, outputs, sources, Clock(), lambda _: None, overlap=overlap)
+    return fit_engine(opened, model, outputs, sources, Clock(), say, overlap=overlap)
 
 
 @pytest.fixture(scope="module", params=["ort-cpu", "torch"])
@@ -119,11 +127,81 @@ def test_one_file_gives_probabilities(finished_run, stack, slices, found, tmp_pa
         fitted(tmp_path / "m.onnx", [stack], ["probabilities", "gap"])
 
 
-def test_a_file_for_any_size_computes_the_whole_slice_itself(finished_run, stack, slices, tmp_path):
-    options = ["--outputs", "eigenfeatures,gap", "--any-size", "--out", tmp_path / "m.onnx"]
-    assert call("export", finished_run, *options).code == 0
-    engine = fitted(tmp_path / "m.onnx", [stack])
+def test_what_one_file_leaves_out_of_large_slices_is_said(finished_run, stack, tmp_path):
+    """Only where something is: the folder of the run gives all."""
+    file, said = tmp_path / "m.onnx", []
+    shutil.copy(finished_run / "model.onnx", file)
+    engine = fitted(file, [stack], say=said.append)
+    assert engine.outputs == ("probabilities", "class_probabilities")
+    assert said[0] == (
+        f"{file} gives no alpha, eigenfeatures, singular_values, gap, residual of slices of 90×75 pixels, "
+        "which are larger than its 40×40: left out; give the folder of its run, whose weights allow tiles, "
+        "or a file made by 'export --any-size'"
+    )
+    said.clear()
+    fitted(finished_run, [stack], say=said.append)
+    fitted(file, [stack], ["probabilities"], say=said.append)
+    assert not any("left out" in line for line in said)
+
+
+def test_logits_are_left_out_of_large_slices_and_no_other_model_gives_them(stack, monkeypatch):
+    class Scores(FakeEngine):
+        outputs = ("probabilities", "logits")
+
+    engine, said = Scores(replace(FACTS, size=WINDOW, window=WINDOW)), []
+    monkeypatch.setattr(large_slices, "LargeSlices", lambda *_, **__: "large")
+    sources = open_sources([stack], Reading(), engine.facts)
+    assert fit_engine(engine, Path("m.onnx"), None, sources, Clock(), said.append) == "large"
+    assert said == [
+        "m.onnx gives no logits of slices of 90×75 pixels, which are larger than its 40×40: left out"
+    ]
+
+
+@pytest.fixture(scope="module")
+def any_size(finished_run, tmp_path_factory):
+    file = tmp_path_factory.mktemp("any") / "m.onnx"
+    answer = call("export", finished_run, "--outputs", "eigenfeatures,gap", "--any-size", "--out", file)
+    assert answer.code == 0, answer.error
+    return file
+
+
+def test_maps_that_a_file_for_any_size_has_no_room_for_are_refused_before_any_are_made(
+    any_size, stack, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(OrtEngine, "run", lambda *_: pytest.fail("the engine was run"))
+        answer = call("infer", any_size, stack, "--out", tmp_path / "out", "--max-memory", "20MB")
+    assert_refused(
+        answer,
+        r"m\.onnx computes slices of 90×75 pixels as a whole, and the maps of one layer alone "
+        r"are 432000 bytes, where --max-memory leaves 0 bytes .*; give the folder of its run, which computes",
+    )
+    assert not (tmp_path / "out").exists()
+    engine = open_engine(any_size, device="cpu")
+    # 16 channels of float32 at full resolution, after the first layer.
+    assert largest_maps(any_size, (2048, 2000)) == 16 * 2048 * 2000 * 4
+    check_room(engine, SIZE, 432_000)
+    with pytest.raises(InputError, match="leaves 431999 bytes"):
+        check_room(engine, SIZE, 431_999)
+
+
+def test_where_not_even_one_whole_slice_fits_the_folder_of_the_run_is_the_way_out(any_size, finished_run):
+    needs = Demand(raw=1, results=1, working=10**9, resident=10**8, reading=0)
+    for model, advice in (
+        (any_size, "give the folder of its run, which"),
+        (finished_run, "use a smaller --roi"),
+    ):
+        with pytest.raises(InputError, match=f"even one slice at once: .*; allow that much or {advice}"):
+            choose_plan(open_engine(model, device="cpu"), needs, None, "1GB")
+
+
+def test_a_file_for_any_size_computes_the_whole_slice_itself(any_size, finished_run, stack, slices):
+    said = []
+    engine = fitted(any_size, [stack], say=said.append)
     assert not isinstance(engine, LargeSlices)
+    assert said == [
+        f"{any_size} computes each slice as a whole; the folder of its run does so in tiles, in less memory"
+    ]
     arrays = engine(slices)
     tiled = fitted(finished_run, [stack], ["eigenfeatures", "gap"], "torch")(slices)
     np.testing.assert_allclose(arrays["eigenfeatures"][:, 0], tiled["eigenfeatures"][:, 0], atol=1e-5)

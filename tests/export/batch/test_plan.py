@@ -1,5 +1,7 @@
 """Blocks fit the memory, cover every slice once, and are whole batches."""
 
+from dataclasses import replace
+
 import numpy as np
 import own_process
 import pytest
@@ -8,7 +10,8 @@ import zarr
 from fake_engine import FACTS, FakeEngine
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.export.batch.job import probe
+from eigenfeatures.export.batch import job
+from eigenfeatures.export.batch.job import choose_plan, probe
 from eigenfeatures.export.batch.plan import (
     MOST_BATCHES,
     BlockPlan,
@@ -49,6 +52,20 @@ def test_too_little_memory_is_refused_with_what_would_do():
     with pytest.raises(InputError, match=r"400 MiB \(by default half of what is free\) is too little"):
         plan_blocks(DEMAND, 400 * MIB, 8, by_default=True)
     assert plan_blocks(DEMAND, DEMAND.peak(1, 1), 8) == BlockPlan(1, 1)
+
+
+@pytest.mark.parametrize("share", [1, 4])
+def test_by_default_a_process_takes_half_of_what_is_free_and_its_share_of_it(share, monkeypatch):
+    """Beside what it holds already."""
+    demand = replace(DEMAND, results=8 * MIB, working=20 * MIB)
+    monkeypatch.setattr(job, "free_memory", lambda: 1480 * MIB)
+    limit = demand.resident + 740 * MIB // share
+    plan = choose_plan(FakeEngine(), demand, None, None, share)
+    assert plan == plan_blocks(demand, limit, 4) == {1: BlockPlan(4, 12), 4: BlockPlan(1, 1)}[share]
+    assert demand.peak(plan.batch, plan.block) <= limit < demand.peak(plan.batch, plan.block + plan.batch)
+    monkeypatch.setattr(job, "free_memory", lambda: 300 * MIB)
+    with pytest.raises(InputError, match=r"\(by default half of what is free\) is too little"):
+        choose_plan(FakeEngine(), demand, None, None, share)
 
 
 def test_a_batch_that_was_asked_for_is_not_halved():
@@ -120,6 +137,25 @@ def test_of_the_host_a_gpu_takes_its_batches_on_their_way(tmp_path):
     found = probe(OnGpu(), sources).demand
     close_sources(sources)
     assert found.working == 2 * found.raw + 3 * found.results
+
+
+@pytest.mark.parametrize(("limit", "given"), [(None, [1, 2]), (10**12, [1, 2]), (10**6, [1, 1])])
+def test_two_slices_are_tried_only_where_the_limit_has_room_for_them(limit, given, tmp_path):
+    """So that finding out what would exceed the limit doesn't."""
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((2, 64, 64), np.uint8), photometric="minisblack")
+    sources = open_sources([tmp_path / "a.tif"], Reading(), FACTS)
+    engine = FakeEngine()
+    found = probe(engine, sources, limit).demand
+    close_sources(sources)
+    assert engine.batches == given
+    assert (found.alone is None) == (given == [1, 2])
+
+
+def test_one_slice_alone_may_take_less_than_its_part_of_a_batch():
+    demand = replace(DEMAND, alone=30 * MIB)
+    assert DEMAND.peak(1, 4) - demand.peak(1, 4) == 70 * MIB
+    assert DEMAND.peak(2, 4) == demand.peak(2, 4)
+    assert plan_blocks(demand, demand.peak(1, 2), 8) == BlockPlan(1, 2)
 
 
 READING = """

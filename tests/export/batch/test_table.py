@@ -9,6 +9,7 @@ from eigenfeatures.export.batch.table import columns, flags, is_volume, statisti
 from eigenfeatures.kernels import slice_statistics
 
 CLASSES = ("a", "b")
+ILL, BAD = "ill-determined", "invalid"
 
 
 def block(**changes):
@@ -60,7 +61,11 @@ def test_columns_without_arrays_are_left_out():
         ({"mean_gradient": [0, 1e-20, 1e-18], "deviation": [0, 1e-20, 1e-18]}, ["constant", "faint", ""]),
         ({"singular_values": [[1.0], [1], [0]], "gap": [0.5, 0.995, 0]}, ["", "ill-determined", "zero"]),
         ({"gap": [0.99, 0.9901, 0]}, ["", "ill-determined", ""]),
-        ({"residual": [1e-4, 1.1e-4, 0]}, ["", "uncertain", ""]),
+        ({"gap": [0.0, 0, 0], "residual": [1e-4, 1.1e-4, 0]}, ["", "uncertain", ""]),
+        ({"gap": [0.9, 0.9, 0.9], "residual": [1.8e-5, 2e-5, 1e-4]}, ["", "uncertain", "uncertain"]),
+        ({"gap": [0.985] * 3, "residual": [2.9e-6, 3.1e-6, 9e-5]}, ["", "uncertain", "uncertain"]),
+        ({"gap": [0.9999] * 3, "residual": [0, 1.9e-6, 2.1e-6]}, [ILL, ILL, f"{ILL};uncertain"]),
+        ({"gap": [np.nan] * 3, "residual": [9e-5, 1.1e-4, np.nan]}, [BAD, f"uncertain;{BAD}", BAD]),
         ({"gap": [0.995, 0.1, 0.1], "residual": [1e-3, 0, 0]}, ["ill-determined;uncertain", "", ""]),
         ({"singular_values": [[1.0], [np.nan], [1]]}, ["", "invalid", ""]),
         ({"deviation": [1.0, 0, 1], "filled": [False, True, True]}, ["", "constant;filled", "filled"]),
@@ -69,6 +74,32 @@ def test_columns_without_arrays_are_left_out():
 )
 def test_flags(changes, expected):
     assert flags(block(**changes)) == expected
+
+
+def test_without_a_gap_the_residual_itself_decides():
+    arrays = block(residual=[1e-4, 1.1e-4, 3e-5])
+    del arrays["gap"]
+    assert flags(arrays) == ["", "uncertain", ""]
+
+
+@pytest.mark.parametrize("gap", [0.9, 0.985])
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("turned", [0, 5e-5, 2e-4])
+def test_an_eigenfeature_is_uncertain_where_its_angle_is(gap, rank, turned):
+    """Vectors that are turned in the plane of the first two, the more so the nearer both values are.
+
+    `turned` is the sine of the angle; the residual is measured, as an engine measures it.
+    """
+    rng = np.random.default_rng(2)
+    left, right = (np.linalg.qr(rng.standard_normal((n, 3)))[0] for n in (400, 16))
+    x = left * [1.0, gap, 0.3] @ right.T
+    v = np.sqrt(1 - turned**2) * right[:, :2] + turned * np.stack([right[:, 1], -right[:, 0]], 1)
+    s = np.linalg.norm(x @ v, axis=0)
+    u = x @ v / s
+    residual = np.linalg.norm(x.T @ u - s * v, axis=0)[:rank].max() / s[0]
+    assert np.linalg.norm(u[:, 0] - left[:, 0] * (left[:, 0] @ u[:, 0])) <= max(1.1 * turned, 1e-12)
+    arrays = block(gap=[gap, 0, 0], residual=[residual, 0, 0])
+    assert flags(arrays) == ["uncertain" if turned > 1e-4 else "", "", ""]
 
 
 def test_maps_are_told_from_numbers():

@@ -1,0 +1,88 @@
+"""Where a job was begun is recorded, and told where it goes on elsewhere."""
+
+import json
+import os
+import platform
+
+import pytest
+import tifffile
+import torch
+from commands import random_stack
+from fake_engine import run_job
+from llvmlite.binding import get_host_cpu_name
+
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.export.batch import job
+from eigenfeatures.export.batch.machine import machine
+from eigenfeatures.export.batch.source import Source
+
+OLD, NEW = "x86_64 znver3", "x86_64 znver4"
+HERE = {"processor": NEW, "threads": 2}
+
+
+@pytest.fixture
+def stack(tmp_path):
+    tifffile.imwrite(tmp_path / "scan.tif", random_stack((8, 16, 16)), photometric="minisblack")
+    return tmp_path / "scan.tif"
+
+
+def begin(stack, out, where, monkeypatch):
+    """Do two of four blocks on some machine and return what the folder tells of it."""
+    monkeypatch.setattr("eigenfeatures.export.batch.plan.MOST_BATCHES", 1)
+    read = Source.read
+
+    def fail(self, first, count):
+        if first == 4:
+            raise InputError("bad slice")
+        return read(self, first, count)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Source, "read", fail)
+        patch.setattr(job, "machine", lambda _: where)
+        with pytest.raises(InputError, match="bad slice"):
+            run_job(stack, out, batch=2)
+    return json.loads((out / "infer.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("before", "changed"),
+    [
+        (HERE, None),
+        ({**HERE, "processor": OLD}, f"processor = {OLD}, and now it is processor = {NEW}"),
+        ({**HERE, "threads": 3}, "threads = 3, and now it is threads = 2"),
+        (
+            {"processor": OLD, "threads": 3},
+            f"processor = {OLD} and threads = 3, and now it is processor = {NEW} and threads = 2",
+        ),
+    ],
+)
+def test_another_machine_than_the_one_that_began_is_told(before, changed, stack, tmp_path, monkeypatch):
+    """The results are the same bytes on the same type of processor with as many threads."""
+    record = begin(stack, tmp_path / "out", before, monkeypatch)
+    assert record["machine"] == before
+    monkeypatch.setattr(job, "machine", lambda _: HERE)
+    said = []
+    run_job(stack, tmp_path / "out", batch=2, resume=True, say=said.append)
+    lines = [line for line in said if line.startswith("they were made with ")]
+    end = ": the other blocks may differ in their last digits"
+    assert lines == ([] if changed is None else [f"they were made with {changed}{end}"])
+
+
+def test_a_folder_of_a_version_that_told_no_machine_goes_on(stack, tmp_path, monkeypatch):
+    record = begin(stack, tmp_path / "out", HERE, monkeypatch)
+    del record["machine"]
+    (tmp_path / "out" / "infer.json").write_text(json.dumps(record))
+    said = []
+    assert run_job(stack, tmp_path / "out", batch=2, resume=True, say=said.append)["slices"] == 8
+    assert not any(line.startswith("they were made with ") for line in said)
+
+
+def test_the_record_tells_the_processor_and_the_threads(stack, tmp_path, monkeypatch):
+    run_job(stack, tmp_path / "asked", threads=5)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 4}, raising=False)
+    run_job(stack, tmp_path / "usual")
+    found = [json.loads((tmp_path / out / "infer.json").read_text())["machine"] for out in ("asked", "usual")]
+    processor = f"{platform.machine()} {get_host_cpu_name()}"
+    assert found == [{"processor": processor, "threads": threads} for threads in (5, 3)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert machine("torch-cpu") == {"processor": processor, "threads": 7}
