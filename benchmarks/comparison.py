@@ -19,6 +19,8 @@ COLUMNS = (
     "ours is faster",
     "quartiles",
     "first call",
+    "compile",
+    "transfer",
 )
 
 
@@ -98,6 +100,8 @@ def cells(row: Row, rows: Sequence[Row]) -> list[str]:
         "" if ours else ratio(row),
         "" if ours else f"{number(row.ratio_q25)} to {number(row.ratio_q75)}",
         duration(row.first_call),
+        "cached" if row.compile == 0 else duration(row.compile),
+        duration(row.transfer),
     ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +18,18 @@ if TYPE_CHECKING:
     from ledger import Row, Run
     from measure import Effort, Measured
 
-_ROWS = pytest.StashKey["list[list[Row]]"]()
+_ROWS: pytest.StashKey[list[list[Row]]] = pytest.StashKey()
+_START: pytest.StashKey[float] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add how much to run, and where results go."""
     group = parser.getgroup("eigenfeatures benchmarks")
-    group.addoption("--quick", action="store_true", help="smaller stacks and few rounds: under 90 seconds")
+    group.addoption(
+        "--quick",
+        action="store_true",
+        help="smaller stacks and few rounds: under 90 seconds with compiled kernels",
+    )
     group.addoption(
         "--smallest", action="store_true", help="one round of tiny input: only to see that it works"
     )
@@ -35,7 +42,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse what would make a false entry."""
+    """Refuse what would make a false entry, and let a full run compile anew."""
+    from empty_caches import name_empty_caches
+
+    config.stash[_START] = time.perf_counter()
+    option = config.option
+    is_full = not (option.quick or option.smallest or option.collectonly)
+    # Before Numba is imported, which the next line does.
+    if is_full and (folder := name_empty_caches(os.environ)) is not None:
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     from ledger import FOREIGN_SETTINGS
 
     if config.option.quick and config.option.smallest:
@@ -95,38 +110,12 @@ def record(run: Run, pytestconfig: pytest.Config) -> Callable[[Measured], None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Iterator[None]:
     """Print every operation's table at the end, also where pytest-benchmark raises for a regression."""
+    from terminal import suite_time, write_operation
+
     try:
         return (yield)
     finally:
         for rows in config.stash[_ROWS]:
-            _write_operation(terminalreporter, rows)
-
-
-def _write_operation(terminalreporter: Any, rows: list[Row]) -> None:
-    from comparison import COLUMNS, cells, duration, heading, reached
-    from peers import OPERATIONS
-
-    write = terminalreporter.write_line
-    ours = rows[0]
-    terminalreporter.write_sep("-", heading(ours))
-    write(f"{ours.device}, {ours.threads} threads; bytes {ours.bytes:,}, flops {ours.flops:,}")
-    if (transfer := duration(ours.transfer)) != "":
-        write(f"host to device: {transfer}, in none of the times")
-    _write_table(write, [list(COLUMNS), *(cells(row, rows) for row in rows)])
-    (targets,) = (operation.targets for operation in OPERATIONS if operation.name == ours.operation)
-    for found in reached(targets, rows):
-        if found.row is not None and ours.effort != "smallest":
-            write(f"target {found.target.text}: {found.reach}: {found.verdict}")
-    write("")
-
-
-def _write_table(write: Callable[[str], None], table: list[list[str]]) -> None:
-    timed = [line for line in table if line[2]]
-    widths = [max(len(line[column]) for line in timed) for column in range(len(table[0]))]
-    widths[0] = max(len(line[0]) for line in table)
-    for first, *others in table:
-        if others[1]:
-            aligned = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
-            write("  ".join([first.ljust(widths[0]), *aligned]))
-        else:
-            write("  ".join([first.ljust(widths[0]), others[0]]))
+            write_operation(terminalreporter, rows)
+        seconds = time.perf_counter() - config.stash[_START]
+        terminalreporter.write_line(suite_time(seconds, config.stash[_ROWS]))

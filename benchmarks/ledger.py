@@ -21,6 +21,9 @@ LEDGER = HERE / "results" / "ledger.csv"
 # They change what OpenBLAS runs, so that peers aren't what a user has.
 FOREIGN_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
+# Columns that ledgers didn't have from the start.
+_LATER = ("compile", "driver")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -50,8 +53,13 @@ class Row:
         Of the operation, the same for all libraries.
     first_call
         Seconds of the first call of the run: with what it compiles or loads.
+    compile
+        Seconds of it in which it compiled; 0 where all was in Numba's cache, or compiled by an earlier
+        operation, and NaN where nothing is ever compiled or the row is older than this field.
     transfer
         Seconds of the input's way to the device, in none of the other times.
+    driver
+        Of a GPU: which CUDA the driver and the runtime are of.
     remark
         Why there were no rounds.
     """
@@ -83,7 +91,9 @@ class Row:
     bytes: int
     flops: int
     first_call: float
+    compile: float
     transfer: float
+    driver: str
     remark: str
 
     @property
@@ -93,8 +103,8 @@ class Row:
 
     @classmethod
     def parse(cls, texts: dict[str, str]) -> Self:
-        """Read a row of the file."""
-        return cls(**{item.name: _READERS[item.type](texts[item.name]) for item in fields(cls)})
+        """Read a row of the file; what an older file hasn't is empty."""
+        return cls(**{item.name: _READERS[item.type](texts.get(item.name, "")) for item in fields(cls)})
 
     def texts(self) -> dict[str, str]:
         """Return the row for the file: six digits, and nothing for a number that isn't there."""
@@ -148,7 +158,8 @@ class Run:
     def rows(self, measured: Measured) -> list[Row]:
         """Return the rows of an operation, ours first; none where ours wasn't timed."""
         operation, work = measured.operation, measured.work
-        device = cuda.name() if operation.device == "cuda" else processor()
+        on_gpu = operation.device == "cuda"
+        device, driver = (cuda.name(), cuda.driver()) if on_gpu else (processor(), "")
         ours = measured.timings[0].seconds
         if not ours:
             return []
@@ -168,6 +179,8 @@ class Run:
                 bytes=work.bytes,
                 flops=work.flops,
                 first_call=timing.first_call,
+                compile=timing.compile,
+                driver=driver,
                 transfer=np.nan if work.transfer is None else work.transfer,
                 remark=timing.remark,
             )
@@ -202,7 +215,7 @@ def processor() -> str:
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Append rows; a new file gets a line of names first.
+    """Append rows; a new file gets a line of names first, and an older one the columns that it lacks.
 
     Raises
     ------
@@ -210,15 +223,26 @@ def append(path: Path, rows: Iterable[Row]) -> None:
         Where the file has other columns.
     """
     names = [item.name for item in fields(Row)]
-    is_new = not path.exists()
-    if not is_new and _columns(path) != names:
-        raise ValueError(f"{path} has other columns than this version writes; move it away")
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        _write(path, names, [])
+    elif (found := _columns(path)) != names:
+        if [name for name in names if name in found or name not in _LATER] != found:
+            raise ValueError(f"{path} has other columns than this version writes; move it away")
+        with path.open(encoding="utf-8", newline="") as file:
+            older = list(csv.DictReader(file))
+        # The name is the ledger's only once all is written.
+        _write(beside := path.with_name(f"{path.name}.new"), names, older)
+        beside.replace(path)
     with path.open("a", encoding="utf-8", newline="") as file:
+        csv.DictWriter(file, names, lineterminator="\n").writerows(row.texts() for row in rows)
+
+
+def _write(path: Path, names: list[str], rows: Iterable[dict[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows(row.texts() for row in rows)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _columns(path: Path) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from compiling import watching
 from peers import threads
 from peers.cuda import Queued
 from peers.table import Library, Operation, Reopened, Work, WrongAnswer
@@ -73,6 +74,8 @@ class Timing:
         Which.
     first_call
         Seconds of the first call: with what it compiles or loads.
+    compile
+        Seconds of it in which it compiled, as in `ledger.Row`.
     seconds
         By the number of the round.
     remark
@@ -83,6 +86,7 @@ class Timing:
     first_call: float = np.nan
     seconds: dict[int, float] = field(default_factory=dict)
     remark: str = ""
+    compile: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,10 @@ def _checked(timing: Timing, operation: Operation, work: Work, effort: Effort) -
         call = library.prepare(work.given)
         threads.hold()
         library.before()
-        timing.first_call, answer = _seconds(call)
+        with watching(operation.device) as compiling:
+            timing.first_call, answer = _seconds(call)
+        if compiling.seconds or library.module == "numba":
+            timing.compile = compiling.seconds
         operation.check_of(library, work)(answer)
     except WrongAnswer as error:
         timing.remark = f"wrong, so not timed: {error}"

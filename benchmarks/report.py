@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from comparison import COLUMNS, Reached, cells, duration, heading, is_lost, ratio, reached
+from comparison import COLUMNS, Reached, cells, heading, is_lost, ratio, reached
 from ledger import HERE, LEDGER, Row, read
 from peers import OPERATIONS
 from peers.table import Limit, Target
@@ -18,7 +18,8 @@ Written by `python benchmarks/report.py` from `benchmarks/results/ledger.csv`; d
 shows the latest run of every operation, a full one where there is any. [README.md](README.md) says what the
 columns mean. In short: "ours is faster" is the library's time over ours in the same round, its median and
 then its quartiles; "of the roof" is the time in which the memory allows the same work, over the library's
-time. First calls, with what they compile or load, and transfers to a GPU are in no other figure.
+time. First calls, with what they compile or load, and transfers to a GPU are in no other figure. "compile" is
+the part of a first call that compiled.
 """
 
 
@@ -81,7 +82,7 @@ def _table(rows: Sequence[Row]) -> str:
         f"{ours.date}, commit {state}, {ours.effort} run, {ours.threads} threads, Python {ours.python}, "
         f"NumPy {ours.numpy}, Numba {ours.numba}; {ours.bytes:,} bytes"
         + (f", {ours.flops:,} flops" if ours.flops else "")
-        + (f"; transfer to the device {duration(ours.transfer)}" if duration(ours.transfer) else "")
+        + (f"; {ours.driver}" if ours.driver else "")
         + ".\n",
         _markdown([*COLUMNS, "version"], [[*_marked(row, rows), row.version] for row in rows]),
     ]

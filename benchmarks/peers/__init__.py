@@ -10,6 +10,7 @@ from peers import (
     inference,
     maps,
     statistics,
+    streaming,
     svd,
 )
 from peers.table import Operation
@@ -19,6 +20,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *statistics.OPERATIONS,
     *maps.OPERATIONS,
     *svd.OPERATIONS,
+    *streaming.OPERATIONS,
     *eigencam.OPERATIONS,
     *inference.OPERATIONS,
     *cuda_gradients.OPERATIONS,

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peers.table import Library
+
 Array = NDArray[Any]
+
+# What ours on a GPU depends on, beside Numba.
+COMPILERS = ("numba_cuda", "cupy")
 
 
 def missing() -> str | None:
@@ -29,6 +34,17 @@ def name() -> str:
     import cupy
 
     return str(cupy.cuda.runtime.getDeviceProperties(0)["name"].decode())
+
+
+def driver() -> str:
+    """Return which CUDA the driver and the runtime are of."""
+    from cupy.cuda import runtime
+
+    given, used = (
+        f"{version // 1000}.{version % 1000 // 10}"
+        for version in (runtime.driverGetVersion(), runtime.runtimeGetVersion())
+    )
+    return f"driver of CUDA {given}, runtime {used}"
 
 
 def to_device(host: Array) -> tuple[Any, float]:
@@ -79,6 +95,11 @@ def by_torch(function: Callable[[Any], Any], *, compiled: bool = False) -> Calla
 def by_cupy(function: Callable[[Any], Any]) -> Callable[[Any], Callable[[], Any]]:
     """Return the set-up of a function of CuPy's arrays."""
     return lambda given: Queued(lambda: function(given))
+
+
+def our_library(prepare: Callable[[Any], Callable[[], Any]]) -> Library:
+    """Return ours with the kernels of numba-cuda, which CuPy launches."""
+    return Library("eigenfeatures", "", "numba", prepare, "ours", also=COMPILERS)
 
 
 def ours(

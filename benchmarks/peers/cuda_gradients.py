@@ -167,7 +167,7 @@ def _torch(by_shifts: Callable[[Any], Any]) -> tuple[Library, ...]:
 
 
 _MAGNITUDES = (
-    Library("eigenfeatures", "", "numba", cuda.ours(gradient_magnitude, fill=True), "ours"),
+    cuda.our_library(cuda.ours(gradient_magnitude, fill=True)),
     Library("torch", "conv2d, eager", "torch", cuda.by_torch(torch_gradients.magnitude_by_conv2d)),
     Library(
         "torch",
@@ -200,7 +200,7 @@ OPERATIONS = (
         SIZES,
         _work(np.uint8, _check_of_standardized, written=1),
         (
-            Library("eigenfeatures", "", "numba", cuda.ours(standardized_gradient, fill=True), "ours"),
+            cuda.our_library(cuda.ours(standardized_gradient, fill=True)),
             *_torch(torch_gradients.standardized_by_shifts),
             Library("CuPy", "ndimage.correlate1d", "cupy", cuda.by_cupy(_standardized)),
             COPY,
@@ -213,7 +213,7 @@ OPERATIONS = (
         SIZES,
         _work(np.uint8, _check_of_statistics, written=0),
         (
-            Library("eigenfeatures", "", "numba", cuda.ours(slice_statistics), "ours"),
+            cuda.our_library(cuda.ours(slice_statistics)),
             *_torch(torch_gradients.statistics_by_shifts),
             Library("CuPy", "ndimage.correlate1d", "cupy", cuda.by_cupy(_statistics)),
             READ,
@@ -226,7 +226,7 @@ OPERATIONS = (
         SIZES,
         _work(np.float32, _check_of_components, written=2),
         (
-            Library("eigenfeatures", "", "numba", cuda.ours(gradient), "ours"),
+            cuda.our_library(cuda.ours(gradient)),
             *_torch(torch_gradients.components_by_shifts),
             Library("CuPy", "ndimage.correlate1d", "cupy", cuda.by_cupy(_components)),
             COPY_TWICE,

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peers import images
+from peers import cuda, images
 from peers import inference_files as files
 from peers.checks import CloseTo
-from peers.cuda import Queued
 from peers.inference import Answer, collected
 from peers.inferred import CHAIN, FLOAT32, Expected, Inferred
 from peers.table import Check, Library, Limit, Operation, Role, Target, Work
@@ -26,6 +25,10 @@ _FEW_BITS = 0.05
 
 # Slices that the bare network gets at once: as many as our engines take on a GPU.
 _BATCH = 64
+
+
+# What singular vectors of the maps are found by.
+_ALSO = ("numba", *cuda.COMPILERS)
 
 
 class Given:
@@ -136,7 +139,7 @@ def _bare(
             with torch.inference_mode(), settings:
                 return torch.cat([run(batch) for batch in batches]).float().cpu().numpy()
 
-        return Queued(call)
+        return cuda.Queued(call)
 
     return prepare
 
@@ -175,6 +178,7 @@ def _library(engine: str, setting: str, module: str, **how: bool) -> Library:
         "other",
         check=_few_bits if how else None,
         in_quick=False,
+        also=_ALSO,
     )
 
 
@@ -184,7 +188,7 @@ OPERATIONS = (
         {"smallest": (2, 32), "quick": (64, 266), "full": (1064, 266)},
         _work,
         (
-            Library("eigenfeatures", "torch, float32", "torch", infer_with("torch"), "ours"),
+            Library("eigenfeatures", "torch, float32", "torch", infer_with("torch"), "ours", also=_ALSO),
             _library("torch", "TF32", "torch", tf32=True),
             _library("ort-cuda", "float32", "onnxruntime"),
             _library("ort-cuda", "TF32", "onnxruntime", tf32=True),

@@ -89,7 +89,7 @@ OPERATIONS = (
         SIZES,
         _work(maps.check_of_strongest, lambda _: 0),
         (
-            Library("eigenfeatures", "", "numba", _our_strongest, "ours"),
+            cuda.our_library(_our_strongest),
             *_torch(maps.strongest_by_torch),
             Library("CuPy", "", "cupy", cuda.by_cupy(_cupy_strongest)),
             READ,
@@ -102,7 +102,7 @@ OPERATIONS = (
         SIZES,
         _work(_check_of_gram, lambda given: 2 * given.size * given.shape[1]),
         (
-            Library("eigenfeatures", "", "numba", cuda.ours(gram), "ours"),
+            cuda.our_library(cuda.ours(gram)),
             Library("torch", "bmm", "torch", cuda.by_torch(maps.gram_by_torch)),
             Library("CuPy", "matmul", "cupy", cuda.by_cupy(_cupy_gram)),
             READ,

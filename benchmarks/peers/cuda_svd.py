@@ -73,7 +73,7 @@ def _ours(rank: int) -> Library:
 
         return cuda.Queued(call)
 
-    return Library("eigenfeatures", "", "numba", prepare, "ours")
+    return cuda.our_library(prepare)
 
 
 def _batch(maps: Any) -> int:

@@ -198,10 +198,11 @@ OPERATIONS = (
         _PICTURES,
         _stretched,
         (
+            # By NumPy and threads of Python's: nothing of it is compiled.
             Library(
                 "eigenfeatures",
                 "",
-                "numba",
+                "numpy",
                 lambda given: partial(stretch_contrast, given, SATURATE),
                 "ours",
             ),

@@ -106,7 +106,7 @@ def _cold(hard: bool, dense: bool) -> tuple[Library, ...]:
         _peer("scikit-learn", "randomized_svd", "sklearn", methods.randomized_svd(), slow=dense),
         _peer("scikit-learn", "randomized_svd, best setting", "sklearn", sketch, slow=dense),
         _peer("torch", "svd_lowrank, best setting", "torch", lowrank, slow=dense),
-        _peer("NumPy", "thin SVD", "numpy", methods.thin_svd, slow=dense),
+        _peer("NumPy", "thin SVD", "numpy", methods.thin_svd, slow=True),
     )
 
 

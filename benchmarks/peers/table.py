@@ -114,6 +114,8 @@ class Library:
         Whether it takes part in a quick run; of ours, whether the operation does.
     heavy
         Takes so long that its first call is its only round.
+    also
+        Further modules whose versions go into the ledger.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Library:
     check: Callable[[Any], Check] | None = None
     in_quick: bool = True
     heavy: bool = False
+    also: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -138,8 +141,9 @@ class Library:
 
     @property
     def version(self) -> str:
-        """Its module with the installed version."""
-        return f"{self.module} {importlib.import_module(self.module).__version__}"
+        """Its modules with the installed versions."""
+        names = (self.module, *self.also)
+        return ", ".join(f"{name} {importlib.import_module(name).__version__}" for name in names)
 
 
 @dataclass(frozen=True)

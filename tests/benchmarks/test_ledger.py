@@ -1,15 +1,21 @@
 """What becomes of timings: rows of the ledger, and the page that is written from them."""
 
+import csv
 import dataclasses
+import sys
+import types
 
 import ledger
 import measure
+import numba
 import numpy as np
 import pytest
 import report
-from comparison import reached
+from comparison import COLUMNS, cells, reached
 from made_up_peers import library, operation_of
+from peers import OPERATIONS
 from peers.table import Limit, Target
+from terminal import suite_time, write_operation
 
 
 def rows_of(operation="op", date="2026-01-01T00:00:00Z", effort="full", device="Processor, 2 cores"):
@@ -24,7 +30,9 @@ def rows_of(operation="op", date="2026-01-01T00:00:00Z", effort="full", device="
         "bytes": 8_000_000,
         "flops": 0,
         "first_call": 0.5,
+        "compile": np.nan,
         "transfer": np.nan,
+        "driver": "",
     }
     found = []
     for name, role, seconds in (
@@ -51,9 +59,31 @@ def test_the_ledger_gives_back_what_was_appended(tmp_path):
     ledger.append(path, rows[2:])
     assert [row.texts() for row in ledger.read(path)] == [row.texts() for row in rows]
     assert len(path.read_text(encoding="utf-8").splitlines()) == 6
-    path.write_text("date,commit\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="other columns"):
-        ledger.append(path, rows)
+    for columns in ("date,commit", path.read_text(encoding="utf-8").splitlines()[0] + ",more"):
+        path.write_text(f"{columns}\n", encoding="utf-8")
+        with pytest.raises(ValueError, match="other columns"):
+            ledger.append(path, rows)
+
+
+def test_an_older_ledger_is_read_and_gets_the_columns_that_it_lacks(tmp_path):
+    path = tmp_path / "ledger.csv"
+    rows = [dataclasses.replace(row, remark="so, it was") for row in rows_of()]
+    names = [name for name in rows[0].texts() if name not in ("compile", "driver")]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row.texts() | {"median": "0.0010"} for row in rows)
+    (first, *_) = ledger.read(path)
+    assert np.isnan(first.compile)
+    assert (first.driver, first.remark) == ("", "so, it was")
+    new = dataclasses.replace(rows[0], compile=0.0, driver="driver of CUDA 13.0, runtime 12.9")
+    ledger.append(path, [new])
+    found = ledger.read(path)
+    assert [row.driver for row in found] == [""] * len(rows) + [new.driver]
+    assert found[-1].compile == 0.0
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.csv"]
+    # Numbers stay as they were written.
+    assert path.read_text(encoding="utf-8").count("0.0010") == len(rows)
 
 
 def test_rows_hold_quartiles_of_the_rounds_and_of_ratios_within_a_round():
@@ -67,6 +97,82 @@ def test_rows_hold_quartiles_of_the_rounds_and_of_ratios_within_a_round():
     assert (ours.minimum, ours.q25, ours.median, ours.q75) == (1.0, 1.5, 2.0, 3.0)
     assert (ours.ratio, peer.ratio) == (1.0, 2.0)  # of 3/1 and 4/4
     assert (peer.rounds, peer.median, peer.version) == (2, 3.5, f"numpy {np.__version__}")
+
+
+def test_rows_from_a_gpu_name_what_compiles_and_launches_and_the_driver(monkeypatch):
+    numba_cuda = pytest.importorskip("numba_cuda")
+    runtime = types.SimpleNamespace(
+        getDeviceProperties=lambda _: {"name": b"NVIDIA H100"},
+        driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 12090,
+    )
+    cupy = types.ModuleType("cupy")
+    cupy.__version__, cupy.cuda = "14.9.9", types.ModuleType("cupy.cuda")
+    cupy.cuda.runtime = runtime
+    for name, module in (("cupy", cupy), ("cupy.cuda", cupy.cuda)):
+        monkeypatch.setitem(sys.modules, name, module)
+    ours = [operation.libraries[0] for operation in OPERATIONS if operation.device == "cuda"]
+    by_numba = [each for each in ours if each.module != "cupy"]
+    assert len(by_numba) >= len(ours) - 1
+    for each in by_numba:
+        operation = dataclasses.replace(operation_of(each), device="cuda")
+        work = dataclasses.replace(operation.prepare(()), transfer=0.25)
+        timing = measure.Timing(each, 0.5, {0: 1.0}, compile=2.0)
+        (row,) = ledger.Run.start(measure.EFFORTS["full"]).rows(measure.Measured(operation, work, (timing,)))
+        assert f"numba_cuda {numba_cuda.__version__}, cupy 14.9.9" in row.version
+        assert f"numba {numba.__version__}" in row.version
+        assert (row.device, row.driver) == ("NVIDIA H100", "driver of CUDA 13.0, runtime 12.9")
+        assert (row.transfer, row.compile) == (0.25, 2.0)
+        assert "; driver of CUDA 13.0, runtime 12.9." in report.render([row])
+
+
+def test_compile_time_and_transfer_have_columns_of_their_own():
+    compiled, *others = rows_of()
+    rows = [dataclasses.replace(compiled, compile=0.25, transfer=0.004)]
+    rows += [dataclasses.replace(others[0], compile=0.0), others[1]]
+    assert COLUMNS[-3:] == ("first call", "compile", "transfer")
+    assert [cells(row, rows)[-3:] for row in rows] == [
+        ["500 ms", "250 ms", "4.00 ms"],
+        ["500 ms", "cached", ""],
+        ["500 ms", "", ""],
+    ]
+
+
+class Terminal:
+    """Keeps lines in the place of pytest's reporter."""
+
+    def __init__(self):
+        self.lines = []
+
+    def write_sep(self, _, title):
+        self.lines.append(title)
+
+    def write_line(self, text):
+        self.lines.append(text)
+
+
+def test_the_terminal_shows_losses_the_roof_and_what_was_not_timed():
+    terminal = Terminal()
+    write_operation(terminal, rows_of())
+    title, about, header, ours, slow, fast, roof, wrong, _ = terminal.lines
+    assert title == "op: 8×8"
+    assert about.startswith("Processor, 2 cores, 2 threads; bytes 8,000,000")
+    assert "ours is faster" in header
+    assert "compile" in header
+    assert ours.startswith("eigenfeatures")
+    assert "× 3.50 " in slow
+    assert "slower" not in slow
+    assert "× 0.50 (slower)" in fast
+    assert roof.startswith("copy (roof) ")
+    assert wrong.split(maxsplit=1) == ["bad", "wrong, so not timed"]
+
+
+def test_the_suite_says_how_long_it_took_and_compiled():
+    rows = [
+        dataclasses.replace(row, compile=spent) for row, spent in zip(rows_of(), (1.5, 0.25), strict=False)
+    ]
+    text = "the suite took 84 s, of which first calls compiled for 3.5 s"
+    assert suite_time(84.2, [rows, rows, rows_of()]) == text
 
 
 def test_the_report_shows_the_latest_full_run_with_its_losses_and_targets(monkeypatch):
@@ -91,7 +197,10 @@ def test_the_report_shows_the_latest_full_run_with_its_losses_and_targets(monkey
     assert "| op | 8×8 | ≥ 1 × bad |  | not measured |" in text
     assert "- op: fast **× 0.50 (slower)**" in text
     assert "| fast | 1.00 ms | 1.00 ms | 1.00 ms | 7 | 8.00 |  | 160 % | **× 0.50 (slower)** |" in text
-    assert "| eigenfeatures | 2.00 ms | 2.00 ms | 2.00 ms | 7 | 4.00 |  | 80 % |  |  | 500 ms | 1.0 |" in text
+    assert (
+        "| eigenfeatures | 2.00 ms | 2.00 ms | 2.00 ms | 7 | 4.00 |  | 80 % |  |  | 500 ms |  |  | 1.0 |"
+        in text
+    )
     assert "| bad | wrong, so not timed |" in text
 
 

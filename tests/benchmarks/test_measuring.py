@@ -6,6 +6,7 @@ import types
 
 import ledger
 import measure
+import numba
 import numpy as np
 import pytest
 from made_up_peers import Clock, library, operation_of
@@ -126,3 +127,19 @@ def test_a_library_that_is_missing_or_heavy_is_left_out_with_a_remark():
     ]
     full = measure.measure(Clock(), operation, measure.Effort("full", 0.0, 3, 3, 0.0))
     assert list(full.timings[2].seconds) == [0]
+
+
+def test_a_first_call_says_how_long_it_compiled():
+    @numba.njit
+    def compiled(x):
+        return x + 0.0
+
+    by_numba = dataclasses.replace(
+        library("b"), module="numba", prepare=lambda _: lambda: np.full(3, compiled(1.0))
+    )
+    operation = operation_of(library("a", "ours"), by_numba)
+    first = measure.measure(Clock(), operation, measure.EFFORTS["smallest"]).timings
+    assert np.isnan(first[0].compile)
+    assert 0 < first[1].compile <= first[1].first_call
+    again = measure.measure(Clock(), operation, measure.EFFORTS["smallest"]).timings
+    assert again[1].compile == 0
