@@ -22,6 +22,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Tests of this folder share one study, which takes a minute to make.
 _ONE_STUDY = "tests/export/study/"
 
+# These share nothing, and take minutes each.
+_TRAININGS = "tests/export/test_claims.py"
+
 DATA = Path(os.environ.get("EIGENFEATURES_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -31,10 +34,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling
 
     class Together(LoadScopeScheduling):
-        """Files, and the folder of the one study."""
+        """Files, and the folder of the one study; but trainings one by one."""
 
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
+            if file == _TRAININGS:
+                return nodeid
             return _ONE_STUDY if file.startswith(_ONE_STUDY) else file
 
     return Together(config, log)

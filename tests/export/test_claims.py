@@ -1,5 +1,6 @@
 """What the method can tell apart, and what it must not."""
 
+import json
 import shutil
 
 import numpy as np
@@ -17,6 +18,24 @@ def validation_accuracy(samples, out, *options):
     accuracy = load_model(out).training["validation_accuracy"]
     shutil.rmtree(out)
     return accuracy
+
+
+@pytest.mark.slow
+def test_the_papers_network_tells_the_materials_apart(ct_data, tmp_path):
+    """Within 40 of the paper's 70 iterations, on slices apart from those of the training."""
+    options = ("--preset", "paper", "--split", "block", "--iterations", 40)
+    answer = call("run", ct_data, "--out", tmp_path / "run", *options)
+    assert answer.code == 0, answer.error
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["split"] == "block"
+    assert metrics["validation"]["accuracy"] >= 0.98
+
+
+@pytest.mark.slow
+def test_the_papers_split_at_random_takes_fewer_iterations(ct_data, tmp_path):
+    """Each slice of the validation has neighbours in the training."""
+    options = ("--preset", "paper", "--split", "random", "--iterations", "24")
+    assert validation_accuracy(ct_data, tmp_path / "run", *options) >= 0.98
 
 
 @pytest.mark.slow

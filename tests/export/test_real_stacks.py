@@ -1,7 +1,6 @@
 """The main job on measured stacks of four materials."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
@@ -94,23 +93,3 @@ def test_eigenfeatures_equal_lapacks_on_real_responses(material, number, ct_data
 def test_no_slice_of_these_is_flagged_or_unconverged(rows):
     assert {row["flag"] for row in rows} == {""}
     assert max(float(row["residual"]) for row in rows) < 1e-5
-
-
-@pytest.mark.slow
-def test_the_papers_network_tells_the_materials_apart(ct_data, tmp_path):
-    """Within 40 of the paper's 70 iterations, on slices apart from those of the training."""
-    options = ("--preset", "paper", "--split", "block", "--iterations", 40)
-    answer = call("run", ct_data, "--out", tmp_path / "run", *options)
-    assert answer.code == 0, answer.error
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
-    assert metrics["split"] == "block"
-    assert metrics["validation"]["accuracy"] >= 0.98
-
-
-@pytest.mark.slow
-def test_the_papers_split_at_random_takes_fewer_iterations(ct_data, tmp_path):
-    """Each slice of the validation has neighbours in the training."""
-    options = ("--preset", "paper", "--split", "random", "--iterations", 24)
-    answer = call("train", ct_data, "--out", tmp_path / "run", *options)
-    assert answer.code == 0, answer.error
-    assert load_model(tmp_path / "run").training["validation_accuracy"] >= 0.98
