@@ -348,7 +348,7 @@ def predict(
     # What fits in training fits here.
     batch = min(_LARGEST_BATCH, folder.settings.plan.batch_size)
     with closing(open_engine(folder.onnx, ["probabilities"], device=folder.settings.device)) as engine:
-        talk.say(f"classifying on '{engine.name}'")
+        talk.say(f"classifying on '{engine.name}' ({engine.reason})")
         check_samples(engine.facts, samples)
         blocks = classify(engine, samples, np.arange(len(samples)), batch)
         found = list(talk.track(blocks, "classifying", math.ceil(len(samples) / batch)))

@@ -134,7 +134,7 @@ def test_a_run_that_nobody_watches_prints_notes_and_json_only(stacks, tmp_path, 
     assert notes[0] == "samples: ignored README.txt"
     assert re.fullmatch(r"training on '\w+' will need about [\d.]+ GiB of [\d.]+ GiB free", notes[1])
     assert re.fullmatch(r"model\.onnx agrees with torch to [\de.-]+ on 8 slices", notes[2])
-    assert re.fullmatch(r"classifying on 'ort-\w+'", notes[3])
+    assert re.fullmatch(r"classifying on 'ort-\w+' \(.+\)", notes[3])
 
 
 def test_a_terminal_gets_a_progress_bar_with_the_time_left(tmp_path):

@@ -103,9 +103,11 @@ def test_an_engine_folds_where_it_runs_on_a_gpu(resolution, finished_run, raw, m
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+        patch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
         patch.setattr(torch_engine, "this_device", lambda _: torch.device("cpu"))
         patch.setattr(torch_engine, "Copies", lambda _: None)
         on_gpu = open_engine(run, outputs, "torch", "cuda")
+    assert on_gpu.reason == "a GPU, by torch"
     assert list(norms(on_cpu._network)) == [f"norm{number}" for number in range(1, 6)]
     assert list(norms(on_gpu._network)) == ["norm1"]
     expected = on_cpu(raw[:8])
