@@ -24,7 +24,7 @@ from distributed.comm.core import CommClosedError
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.job import Survey
-from eigenfeatures.export.batch.machine import cores
+from eigenfeatures.export.batch.machine import core_count
 from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.plan import WORKER_BLOCKS, Part
 from eigenfeatures.export.batch.worker import Desk, Done, Order, block_task, survey_task
@@ -275,7 +275,7 @@ def _machines(client: Any) -> tuple[int, int]:
 
 
 def _describe_worker() -> tuple[str, int, dict[str, str]]:
-    return socket.gethostname(), cores(), versions()
+    return socket.gethostname(), core_count(), versions()
 
 
 def _count(number: int | None, noun: str) -> str:

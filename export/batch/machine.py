@@ -18,7 +18,7 @@ def machine(engine: str) -> dict[str, Any]:
     processor = f"{platform.machine()} {get_host_cpu_name()}"
     if engine.startswith("torch") and "torch" in sys.modules:
         return {"processor": processor, "threads": int(sys.modules["torch"].get_num_threads())}
-    return {"processor": processor, "threads": cores()}
+    return {"processor": processor, "threads": core_count()}
 
 
 def change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
@@ -30,6 +30,6 @@ def change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     return f"with {ours}, and now it is {theirs}"
 
 
-def cores() -> int:
+def core_count() -> int:
     """Return how many cores this process may use; all, where its system doesn't tell, such as macOS."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
