@@ -158,6 +158,8 @@ def open_graph(path: Path) -> tuple[onnx.ModelProto, dict[str, Any]]:
             raise InputError(f"{path} is a folder; give an .onnx file, such as {path / 'model.onnx'}")
         raise InputError(f"{path} is missing; export a model first")
     content = path.read_bytes()
+    # Before it is parsed, since a bit that flips may be one of the format's.
+    unchanged = _ends_with_its_checksum(path, content)
     try:
         proto = onnx.load_model_from_string(content)
         external = any(_is_external(tensor) for tensor in _tensors(proto))
@@ -171,24 +173,34 @@ def open_graph(path: Path) -> tuple[onnx.ModelProto, dict[str, Any]]:
         raise InputError(f"{path} keeps weights outside itself, which is not read; export the model again")
     if "classes" not in given:
         raise InputError(f"{path} was not exported by eigenfeatures: it names no classes")
-    _check_whole(path, content, _CHECKSUM in given)
+    if not unchanged:
+        raise _changed(path) if _CHECKSUM in given else _without_checksum(path)
     return proto, _facts(path, given)
 
 
-def _check_whole(path: Path, content: bytes, has_checksum: bool) -> None:
-    """Refuse a file that is not what was exported."""
-    if not has_checksum:
-        raise InputError(
-            f"{path} has no checksum, so that another version or another program wrote it; "
-            "export the model again"
-        )
-    length = len(_checksum(b""))
-    whole = memoryview(content)
-    if whole[-length:] != _checksum(whole[:-length]):
-        raise InputError(
-            f"{path} was changed since its export, by damage or by a program that edits graphs; "
-            "export the model again"
-        )
+def _ends_with_its_checksum(path: Path, content: bytes) -> bool:
+    """Return whether a file ends with the checksum of what stands before; refuse that of anything else."""
+    empty = _checksum(b"")
+    before, end = memoryview(content)[: -len(empty)], content[-len(empty) :]
+    if end == _checksum(before):
+        return True
+    name = empty[: -len(hashlib.sha256().hexdigest()) - 1]  # all but the digest and the quotation mark behind
+    if end.startswith(name):
+        raise _changed(path)
+    return False
+
+
+def _changed(path: Path) -> InputError:
+    return InputError(
+        f"{path} was changed since its export, by damage or by a program that edits graphs; "
+        "export the model again"
+    )
+
+
+def _without_checksum(path: Path) -> InputError:
+    return InputError(
+        f"{path} has no checksum, so that another version or another program wrote it; export the model again"
+    )
 
 
 def _facts(path: Path, given: dict[str, str]) -> dict[str, Any]:
