@@ -21,9 +21,9 @@ def gram(
     X is n × C with the maps as columns, so entry (i, j) is the inner product of maps i and j. The
     eigenvectors are the right singular vectors of X, the eigenvalues its squared singular values.
 
-    On the CPU, products and sums over at most 2,048 pixels are made in float32, or in float64 for float64
+    On the CPU, products and sums over at most 640 pixels are made in float32, or in float64 for float64
     responses, and the sums beyond in float64. So the error doesn't grow with the number of pixels: in
-    float32 that of entry (i, j) is at most ``2048 · 2⁻²⁴ ‖x_i‖ ‖x_j‖`` (Higham 2002, section 3.1).
+    float32 that of entry (i, j) is at most ``640 · 2⁻²⁴ ‖x_i‖ ‖x_j‖`` (Higham 2002, section 3.1).
     A slice with a map whose sum of squares is beyond ``2**±64`` is done in float64. The bits don't
     depend on the number of threads. On a GPU cuBLAS makes the products and sums.
 

@@ -186,8 +186,8 @@ def _streamed(dtype: np.dtype[Any], backend: Backend) -> None:
     responses: Any = _responses(dtype)[0]
     if backend == "cuda":  # the class computes where its parts lie
         responses = importlib.import_module("eigenfeatures.kernels.cuda.memory").to_device(responses)
-    for center in (False, True):
-        stream = StreamingSVD(2, center=center)
+    for rank, center in ((1, False), (2, False), (2, True)):
+        stream = StreamingSVD(rank, center=center)
         stream.add(responses)
         stream.left(responses)
 

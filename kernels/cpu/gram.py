@@ -14,12 +14,12 @@ from eigenfeatures.kernels.arrays import read_only
 from eigenfeatures.kernels.cpu.blocks import add_products
 from eigenfeatures.kernels.cpu.compile import Kernel, helper
 
-# Columns whose products are summed in the precision of the rows: with 128 channels of float32, half a
-# megabyte of a core's second-level cache.
-TILE = 1024
+# Columns whose products are summed in their own precision: with 128 channels of float64, 640 KB of a core's
+# second-level cache. No power of two, by which all rows would compete for the same places of the first.
+TILE = 640
 
 # Columns that are converted at a time where the rows are of another type or layout.
-CHUNK = 4 * TILE
+CHUNK = 64 * TILE
 
 # Sums of squares that float32 holds without overflow or a loss to underflow.
 _LEAST, _MOST = 2.0**-64, 2.0**64
@@ -33,31 +33,47 @@ _PART_NUMBERS = 1 << 22
 _TOGETHER = 1 << 20
 
 
+def part_count(channels: int, pixels: int) -> int:
+    """Return how many parts the columns of a slice are summed in; whatever the threads, for the same bits."""
+    return min(-(-pixels // TILE), _MOST_PARTS, max(4, _PART_NUMBERS // channels**2))
+
+
 @helper
-def add_tiles(x: Any, start: int, stop: int, out: Any) -> None:
-    """Add to `out` (C, C) the upper half of the products of columns of tiles `start` to `stop`."""
-    channels, pixels = x.shape
-    for tile in range(start, stop):
-        first = tile * TILE
-        size = min(TILE, pixels - first)
-        for i in range(0, channels, 4):
-            for k in range(i, channels, 4):
-                add_products(x, i, x, k, first, size, out)
+def add_tile(tile: Any, size: int, out: Any) -> None:
+    """Add to `out` (C, C) the upper half of the products of the first columns of a tile (C, T)."""
+    for i in range(0, len(tile), 4):
+        for k in range(i, len(tile), 4):
+            add_products(tile, i, tile, k, 0, size, out)
+
+
+@helper
+def copy_tile(x: Any, first: int, size: int, tile: Any) -> None:
+    """Copy columns to a tile: memory is faster row by row than where rows are multiplied as they come."""
+    for c in range(len(x)):
+        row, copy = x[c, first : first + size], tile[c]
+        for j in range(size):
+            copy[j] = row[j]
 
 
 @Kernel
 def _gram(x: Any, parts: Any) -> None:
-    tiles = (x.shape[1] + TILE - 1) // TILE
+    channels, pixels = x.shape
+    tiles = (pixels + TILE - 1) // TILE
     for part in prange(len(parts)):
         parts[part] = 0.0
-        add_tiles(x, part * tiles // len(parts), (part + 1) * tiles // len(parts), parts[part])
+        tile = np.empty((channels, TILE), x.dtype)
+        for number in range(part * tiles // len(parts), (part + 1) * tiles // len(parts)):
+            first = number * TILE
+            size = min(TILE, pixels - first)
+            copy_tile(x, first, size, tile)
+            add_tile(tile, size, parts[part])
 
 
 @Kernel
 def _small_grams(maps: Any, out: Any) -> None:
     for s in prange(len(maps)):
         out[s] = 0.0
-        add_tiles(maps[s], 0, 1, out[s])
+        add_tile(maps[s], maps.shape[2], out[s])
         for i in range(out.shape[1]):
             for k in range(i):
                 out[s, i, k] = out[s, k, i]
@@ -71,15 +87,19 @@ def gram_matrix(x: NDArray[Any], dtype: DTypeLike) -> NDArray[np.float64]:
     """
     channels, pixels = x.shape
     if x.dtype == dtype and x.flags.c_contiguous:
-        most = min(_MOST_PARTS, max(4, _PART_NUMBERS // channels**2))
-        parts = np.empty((min(-(-pixels // TILE), most), channels, channels))
+        parts = np.empty((part_count(channels, pixels), channels, channels))
         _gram(read_only(x), parts)
-        upper: NDArray[np.float64] = np.triu(parts.sum(axis=0))
-        return upper + np.triu(upper, 1).T
+        return sum_of_parts(parts)
     total = np.zeros((channels, channels))
     for first in range(0, pixels, CHUNK):
         total += gram_matrix(np.ascontiguousarray(x[:, first : first + CHUNK], dtype=dtype), dtype)
     return total
+
+
+def sum_of_parts(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sum (C, C) of matrices of which the upper halves are known, exactly symmetric."""
+    upper: NDArray[np.float64] = np.triu(parts.sum(axis=0))
+    return upper + np.triu(upper, 1).T
 
 
 def correlations(maps: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.float64]:

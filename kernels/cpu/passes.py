@@ -189,6 +189,32 @@ def add_up(shares: Any, out: Any) -> None:
             out[c] += shares[tile, c]
 
 
+@helper
+def left_vectors_of_tile(
+    x: Any, v: Any, first: int, size: int, u: Any, wide: Any, sums: Any, products: Any
+) -> None:
+    """Fill columns of `u` (r, n) with X v_i, and `sums` (r, 2) and `products` (r, C) as `left_vectors` does.
+
+    `wide` (4, size) is for work.
+    """
+    products[:] = 0.0
+    for i in range(0, len(v), 4):
+        count = min(4, len(v) - i)
+        if count > 2:
+            combine_four(x, first, v, i, wide)
+        else:
+            for k in range(count):
+                combine_rows(x, first, v[i + k], wide[k])
+        for k in range(count):
+            part = u[i + k, first : first + size]
+            sums[i + k, 0], sums[i + k, 1] = round_off(wide[k], part)
+            if count <= 2:
+                row_products(x, first, part, products[i + k])
+        if count > 2:
+            for c in range(0, len(x), 4):
+                add_products(u, i, x, c, first, size, products)
+
+
 @Kernel
 def left_vectors(x: Any, v: Any, u: Any, sums: Any, products: Any) -> None:
     """Fill `u` (r, n) with X v_i for v (r, C), and what its error is measured by.
@@ -202,19 +228,4 @@ def left_vectors(x: Any, v: Any, u: Any, sums: Any, products: Any) -> None:
         first = tile * TILE
         size = min(TILE, x.shape[1] - first)
         wide = np.empty((4, size), v.dtype)
-        products[tile] = 0.0
-        for i in range(0, len(v), 4):
-            count = min(4, len(v) - i)
-            if count > 2:
-                combine_four(x, first, v, i, wide)
-            else:
-                for k in range(count):
-                    combine_rows(x, first, v[i + k], wide[k])
-            for k in range(count):
-                part = u[i + k, first : first + size]
-                sums[tile, i + k, 0], sums[tile, i + k, 1] = round_off(wide[k], part)
-                if count <= 2:
-                    row_products(x, first, part, products[tile, i + k])
-            if count > 2:
-                for c in range(0, len(x), 4):
-                    add_products(u, i, x, c, first, size, products[tile])
+        left_vectors_of_tile(x, v, first, size, u, wide, sums[tile], products[tile])

@@ -58,7 +58,7 @@ def test_every_shape(shape, dtype):
     np.testing.assert_array_equal(found, found.T)
     assert relative_error(found, maps) <= (1e-6 if dtype == np.float32 else 1e-15)
     assert relative_error(found, maps) <= TILE * UNIT
-    assert TILE <= 2048  # as the function's docstring says
+    assert TILE <= 640  # as the function's docstring says
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
