@@ -72,8 +72,6 @@ def _moments(x: NDArray[Any], first: int, stop: int, center: bool, narrow: bool)
             return moments
         block = x[:, first:stop]
         exponent = exponent_of(float(block.min()), float(block.max()))
-    if exponent == 0:
-        return moments
     scaled = np.ldexp(block.astype(np.float64), -exponent)
     return _plain_moments(scaled, 0, stop - first, center, False)._replace(exponent=exponent)
 

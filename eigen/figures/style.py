@@ -1,6 +1,7 @@
 """The look that all figures share: page size, fonts, colours of the samples, and the bytes of a PNG."""
 
 import io
+import unicodedata
 import warnings
 from functools import cache
 from textwrap import fill
@@ -104,7 +105,12 @@ def decimal(value: float) -> str:
 
 
 def short_name(name: str, longest: int = _LONGEST_NAME) -> str:
-    """Cut the middle out of a name that is too long, and keep ``$`` from starting a formula."""
+    """Cut the middle out of a name that is too long, and keep ``$`` from starting a formula.
+
+    Letters that come in pieces, as in names of files from a Mac, are put together: fonts have no pictures of
+    the pieces.
+    """
+    name = unicodedata.normalize("NFC", name)
     if len(name) > longest:
         half = (longest - 1) // 2
         name = f"{name[:half]}…{name[-half:]}"

@@ -1,5 +1,6 @@
 """Names in scripts that matplotlib's own font lacks."""
 
+import unicodedata
 import warnings
 
 import numpy as np
@@ -29,3 +30,14 @@ def test_east_asian_names_get_a_font_that_has_them(monkeypatch):
     fonts = {text.get_text(): text.get_fontfamily() for text in figure.findobj(Text)}
     assert fonts["試料"] == fonts["한국어"] == ["sans-serif", "Their Font"]
     assert fonts["sample"] == ["sans-serif"]
+
+
+def test_names_in_pieces_are_drawn_as_whole_letters():
+    """As a Mac stores them: Korean syllables by their parts, umlauts as two letters."""
+    names = ["한국어", "Güte"]
+    in_pieces = [unicodedata.normalize("NFD", name) for name in names]
+    assert in_pieces != names
+    figure = figures.typical_slices(IMAGES, in_pieces)
+    assert {*names} <= {text.get_text() for text in figure.findobj(Text)}
+    matrix = figures.confusion_matrix(np.eye(2, dtype=int), in_pieces)
+    assert {*names} <= {label.get_text() for label in matrix.axes[0].get_xticklabels()}

@@ -191,9 +191,13 @@ def test_views_of_one_tensor_of_a_gpu_overlap():
         (view(2**20 + 196, (5, 10), (-40, 4)), True),
         (view(2**20 + 160, (4, 10)), False),
         (view(2**21, (4, 10)), False),
+        (view(2**20 + 4, (4, 10), (80, 8)), True),
     ):
         if overlaps:
             with pytest.raises(ValueError, match="out overlaps the input"):
                 writeable(out, out.shape, np.float32, [images], cupy)
         else:
             assert writeable(out, out.shape, np.float32, [images], cupy) is out
+    even, odd = (view(2**20 + first, (4, 10), (80, 8)) for first in (0, 4))
+    assert writeable(odd, odd.shape, np.float32, [even], cupy) is odd
+    assert writeable(odd[:0], (0, 10), np.float32, [odd[:0]], cupy).size == 0
