@@ -145,3 +145,17 @@ def test_centred_left_vectors_are_those_of_the_difference(rank, dtype):
     assert max(by_definition, stream.residual) <= 2e-7
     assert stream.residual == pytest.approx(by_definition, abs=1e-7)
     assert loss <= 1e-6
+
+
+@pytest.mark.parametrize("scale", [2.0**-600, 2.0**600])
+def test_centred_beyond_what_can_be_squared(scale):
+    maps = responses(3 * TILE, dtype="float64")[:, np.newaxis] + 5
+    found = []
+    for given in (maps, scale * maps):
+        stream = StreamingSVD(2, center=True)
+        stream.add(given)
+        found.append((stream.finish().s, stream.left(given), stream.residual))
+    (s, u, _), (s_scaled, u_scaled, residual) = found
+    np.testing.assert_allclose(s_scaled, scale * s, rtol=1e-12)
+    np.testing.assert_allclose(u_scaled, u, atol=1e-12)
+    assert residual <= 1e-12
