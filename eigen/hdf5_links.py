@@ -4,7 +4,8 @@ Other files are looked for and opened here: the HDF5 library would look in place
 name, follow paths out of the folder, and take what isn't there for fill values.
 """
 
-from contextlib import ExitStack
+import os
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -13,6 +14,7 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import one_line
 
 _MOST_LINKS = 100  # on one path; more of them go round in circles
+_LONGEST = 200  # of names, in messages
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Links:
         Parameters
         ----------
         name : str
-            Its path in the file.
+            Its path in the file; bytes that are no UTF-8 as by `decoded`.
         where : str
             What errors name; by default the file and the data set.
         alone : bool
@@ -65,11 +67,14 @@ class Links:
         InputError
             It isn't there or is a group, or a link leads to what isn't followed.
         """
-        where = where or f"{self.path}:/{name}"
+        where = where or f"{self.path}:/{shown(name)}"
         found = self.find(name, where, alone=alone)
+        if isinstance(found.node, self.h5py.Group):
+            raise InputError(
+                f"{where}: is no data set but a group of {_members(found.node) or 'nothing'}; name a data set"
+            )
         if not isinstance(found.node, self.h5py.Dataset):
-            held = ", ".join(list(found.node)[:8]) or "nothing"
-            raise InputError(f"{where}: is no data set but a group of {held}; name a data set")
+            raise InputError(f"{where}: is no data set but describes a type of values; name a data set")
         return found
 
     def find(self, name: str, where: str = "", *, alone: bool = False) -> Found:
@@ -77,40 +82,41 @@ class Links:
 
         Parameters and errors are those of `data_set`.
         """
-        where = where or f"{self.path}:/{name}"
+        where = where or f"{self.path}:/{shown(name)}"
         path, file = self.path, self.file
         node, steps, links = file, split(name), 0
         while steps:
             step = steps.pop(0)
-            link = node.get(step, getlink=True) if isinstance(node, self.h5py.Group) else None
-            if link is None:
-                held = ", ".join(list(node)[:8]) if isinstance(node, self.h5py.Group) else "no members"
-                said = (
-                    f"a link in it leads to '{step}', which is not there" if links else "is not in the file"
-                )
-                raise InputError(f"{where}: {said}; {node.name} has {held or 'no members'}")
-            if isinstance(link, self.h5py.HardLink):
-                node = node[step]
+            held, key = getattr(node.id, "links", None), encoded(step)  # only groups have some
+            if held is None or not held.exists(key):
+                said = f"a link in it leads to '{shown(step)}', which is not there" if links else ""
+                raise InputError(f"{where}: {said or 'is not in the file'}; {_held(node)}")
+            kind = held.get_info(key).type
+            if kind == self.h5py.h5l.TYPE_HARD:
+                node = node[key]
                 continue
             links += 1
             if links > _MOST_LINKS:
                 raise InputError(f"{where}: its links go round in circles; name the data set itself")
-            if isinstance(link, self.h5py.SoftLink):
-                node = file if link.path.startswith("/") else node
-            elif not alone:
-                alone = True
-                path = neighbour(where, link.filename, path, self.folder)
-                node = file = self._open(where, path)
-            else:
+            if kind == self.h5py.h5l.TYPE_SOFT:
+                target = held.get_val(key)
+                node = file if target.startswith(b"/") else node
+            elif alone:
                 raise InputError(
-                    f"{where}: leads to {path}, which leads on to another file; open {path} itself"
+                    f"{where}: leads to {shown(str(path))}, which leads on to another file; open "
+                    f"{shown(str(path))} itself"
                 )
-            steps = split(link.path) + steps
+            else:
+                alone = True
+                filename, target = held.get_val(key)
+                path = neighbour(where, os.fsdecode(filename), path, self.folder)
+                node = file = self._open(where, path)
+            steps = split(decoded(target)) + steps
         return Found(path, file, node)
 
     def _open(self, where: str, path: Path) -> Any:
         if path not in self._opened:
-            self._opened[path] = self._closing.enter_context(open_file(where, path, self.h5py))
+            self._opened[path] = self._closing.enter_context(open_file(path, self.h5py, where))
         return self._opened[path]
 
 
@@ -122,6 +128,7 @@ def neighbour(where: str, name: str, beside: Path, folder: Path) -> Path:
     InputError
         It lies outside of `folder`, or there is none.
     """
+    said = repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…")
     try:
         path = (beside.resolve().parent / name).resolve()
         inside = ".." not in PurePath(name).parts and path.is_relative_to(folder)
@@ -129,31 +136,70 @@ def neighbour(where: str, name: str, beside: Path, folder: Path) -> Path:
         inside = False
     if not inside:
         raise InputError(
-            f"{where}: leads to {name!r} outside of its folder, which isn't followed for safety; "
+            f"{where}: leads to {said} outside of its folder, which isn't followed for safety; "
             "open that file itself"
         )
-    if not path.is_file():  # nor anything that could hang, such as a pipe
-        raise InputError(f"{where}: leads to {name!r}, which is no file in its folder; copy it there too")
-    return path
+    with suppress(OSError):  # a name that is too long, or a place that may not be looked at
+        if path.is_file():  # nor anything that could hang, such as a pipe
+            return path
+    raise InputError(f"{where}: leads to {said}, which is no file in its folder; copy it there too")
 
 
-def open_file(where: str, path: Path, h5py: Any) -> Any:
+def open_file(path: Path, h5py: Any, where: str = "") -> Any:
     """Open a file to read it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    h5py : module
+        Imported late.
+    where : str
+        What led to the file.
 
     Raises
     ------
     InputError
-        It is no HDF5 file.
+        It is no HDF5 file, or is being written.
     """
     try:
         return h5py.File(path, "r")
     except Exception as error:
-        raise InputError(
-            f"{where}: leads to {path}, which isn't an HDF5 file that can be read ({one_line(error)}); "
-            "copy or export it again"
-        ) from error
+        written = isinstance(error, BlockingIOError) or "already open for write" in str(error)
+        said = (
+            f"is being written by another program ({one_line(error)}); wait until it is complete"
+            if written
+            else f"isn't an HDF5 file that can be read ({one_line(error)}); copy or export it again"
+        )
+        file = shown(str(path))
+        raise InputError(f"{where}: leads to {file}, which {said}" if where else f"{file}: {said}") from error
 
 
 def split(name: str) -> list[str]:
     """Split a path in a file."""
     return [step for step in name.split("/") if step not in ("", ".")]
+
+
+def decoded(name: bytes) -> str:
+    """Return the name that a file gives, such that it finds what has it: older programs write no UTF-8."""
+    return name.decode(errors="surrogateescape")
+
+
+def encoded(name: str) -> bytes:
+    """Return a name as the file has it: the reverse of `decoded`."""
+    return name.encode(errors="surrogateescape")
+
+
+def shown(name: str | bytes) -> str:
+    """Return a name to be shown, of which every character can be written."""
+    text = decoded(name) if isinstance(name, bytes) else name
+    return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+
+
+def _members(group: Any) -> str:
+    return ", ".join(shown(name) for name in list(group)[:8])
+
+
+def _held(node: Any) -> str:
+    members = _members(node) if hasattr(node.id, "links") else ""
+    return f"{shown(node.name)} has {members or 'no members'}"

@@ -10,14 +10,15 @@ import numpy as np
 from eigenfeatures.eigen.array_stacks import is_volume
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.hdf5_data import DataSetStack, VirtualStack, shape_of
-from eigenfeatures.eigen.hdf5_links import Found, Links, split
+from eigenfeatures.eigen.hdf5_links import Found, Links, decoded, encoded, open_file, shown, split
 from eigenfeatures.eigen.stack_views import AcrossStack
 from eigenfeatures.eigen.stacks import Stack, one_line
 from eigenfeatures.eigen.voxel_size import VoxelSize, impossible
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs", ".nx5")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_MOST_LINKS = 100  # on one path; more of them go round in circles
+_MOST_STEPS = 100  # from attribute to attribute; more of them go round in circles
+_MOST_FOLLOWED = 100  # links to other files, when no data set is named: each keeps a file open
 
 
 def is_hdf5(path: Path) -> bool:
@@ -63,22 +64,20 @@ def open_hdf5(path: Path, name: str = "", axis: int = 0) -> Stack:
         followed, or it is no greyscale volume.
     """
     h5py = _import_h5py(path)
-    try:
-        file = h5py.File(path, "r")
-    except Exception as error:
-        raise InputError(
-            f"{path}: isn't an HDF5 file that can be read ({one_line(error)}); copy or export it again"
-        ) from error
-    links = Links(path, file, h5py)
+    links = Links(path, open_file(path, h5py), h5py)
     try:
         name, notes = (name.strip("/"), ()) if name.strip("/") else _choose_volume(links)
-        return _stack(Path(f"{path}:/{name}"), links, links.data_set(name), axis, notes)
+        return _stack(Path(f"{path}:/{shown(name)}"), links, links.data_set(name), axis, notes)
     except InputError:
         links.close()
         raise
     except Exception as error:
         links.close()
-        raise InputError(f"{path}:/{name}: can't be read ({one_line(error)}); export it again") from error
+        raise _unreadable(path, name, error) from error
+
+
+def _unreadable(path: Path, name: str, error: Exception) -> InputError:
+    return InputError(f"{path}:/{shown(name)}: can't be read ({one_line(error)}); export it again")
 
 
 def _stack(where: Path, links: Links, found: Found, axis: int, notes: tuple[str, ...]) -> Stack:
@@ -104,41 +103,56 @@ def _import_h5py(path: Path) -> Any:
 
 def _choose_volume(links: Links) -> tuple[str, tuple[str, ...]]:
     """Return the name of the data set to read, and what a person should know of the choice."""
-    path, h5py = links.path, links.h5py
-    volumes: dict[str, Any] = {}
-    refusals: list[InputError] = []
-
-    def collect(name: str, item: Any) -> None:
-        try:
-            data = links.data_set(name).node if item is None else item
-            if (
-                isinstance(data, h5py.Dataset)
-                and is_volume(shape_of(f"{path}:/{name}", data, h5py))
-                and data not in volumes.values()
-            ):
-                volumes[name] = data
-        except InputError as error:
-            refusals.append(error)
-
-    links.file.visititems(collect)  # follows no link
-    for name in _external_links(links)[:_MOST_LINKS]:
-        collect(name, None)
-    plain = [name for name, data in volumes.items() if data.ndim == 3]
-    names = plain or list(volumes)  # others have further axes, of length 1
-    if len(names) == 1:
+    path, linked = links.path, _external_links(links)
+    names, refusals = _volumes(links, linked[:_MOST_FOLLOWED])
+    left = max(0, len(linked) - _MOST_FOLLOWED)
+    if len(names) == 1 and not left:
         return names[0], ()
     with suppress(Exception):  # the attributes are a hint, and needn't be sound
         default = _nexus_default(links)
-        if default and is_volume(shape_of(f"{path}:/{default}", links.data_set(default).node, h5py)):
+        if default and is_volume(shape_of(path, links.data_set(default).node, links.h5py)):
             return default, (
-                f"{path}: of several volumes, /{default} is read, which the file has as default",
+                f"{path}: of several volumes, /{shown(default)} is read, which the file has as default",
             )
+    held = ", ".join(f"/{shown(name)}" for name in names[:8]) + (", …" if len(names) > 8 else "")
+    example = f"{path}:/{shown(names[0]) if names else '…'}"
+    if left:
+        raise InputError(
+            f"{path}: has {len(linked)} links to other files and {_MOST_FOLLOWED} are followed to look for "
+            f"volumes (found so far: {held or 'none'}); name the one to read: {example}"
+        )
     if names:
-        held = ", ".join(f"/{name}" for name in names[:8]) + (", …" if len(names) > 8 else "")
-        raise InputError(f"{path}: holds the volumes {held}; name one: {path}:/{names[0]}")
+        raise InputError(f"{path}: holds the volumes {held}; name one: {example}")
     if refusals:
         raise refusals[0]
-    raise InputError(f"{path}: holds no data set of three dimensions; name the one to read: {path}:/…")
+    raise InputError(f"{path}: holds no data set of three dimensions; name the one to read: {example}")
+
+
+def _volumes(links: Links, linked: list[str]) -> tuple[list[str], list[InputError]]:
+    """Name the volumes among what the file holds and what some links lead to, and say what can't be read."""
+    path, h5py = links.path, links.h5py
+    axes: dict[str, int] = {}
+    seen: set[Any] = set()
+    refusals: list[InputError] = []
+
+    def collect(name: str, *, leads_on: bool = False) -> None:
+        try:
+            data = links.data_set(name).node if leads_on else links.file[encoded(name)]
+            if not isinstance(data, h5py.Dataset) or data in seen:
+                return
+            if is_volume(shape_of(f"{path}:/{shown(name)}", data, h5py)):
+                seen.add(data)
+                axes[name] = data.ndim
+        except InputError as error:
+            refusals.append(error)
+        except Exception as error:  # of one that is damaged: it mustn't hide the others
+            refusals.append(_unreadable(path, name, error))
+
+    h5py.h5o.visit(links.file.id, lambda name: collect(decoded(name)))  # follows no link
+    for name in linked:
+        collect(name, leads_on=True)
+    # Others have further axes, of length 1.
+    return [name for name in axes if axes[name] == 3] or list(axes), refusals
 
 
 def _external_links(links: Links) -> list[str]:
@@ -147,7 +161,7 @@ def _external_links(links: Links) -> list[str]:
 
     def collect(name: bytes, link: Any) -> None:
         if link.type == links.h5py.h5l.TYPE_EXTERNAL:
-            names.append(name.decode(errors="surrogateescape"))
+            names.append(decoded(name))
 
     links.file.id.links.visit(collect, info=True)
     return names
@@ -159,7 +173,7 @@ def _nexus_default(links: Links) -> str:
     A file may leave out that of the root where it has one entry.
     """
     steps: list[str] = []
-    for _ in range(_MOST_LINKS):
+    for _ in range(_MOST_STEPS):
         node = links.find("/".join(steps)).node
         step = _text(node, "default") or (_only_entry(node, links.h5py) if node == links.file else "")
         if not step:
@@ -175,15 +189,15 @@ def _joined(steps: list[str], step: str) -> list[str]:
 
 
 def _only_entry(file: Any, h5py: Any) -> str:
-    groups = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-    entries = [name for name in groups if _text(file[name], "NX_class") == "NXentry"]
-    return entries[0] if len(entries) == 1 else ""
+    own = [name for name in file.id if file.id.links.get_info(name).type == h5py.h5l.TYPE_HARD]
+    entries = [name for name in own if _text(file[name], "NX_class") == "NXentry"]
+    return decoded(entries[0]) if len(entries) == 1 else ""
 
 
 def _text(node: Any, attribute: str) -> str:
     found = node.attrs.get(attribute, "")
     found = found.item() if isinstance(found, np.ndarray) and found.size == 1 else found
-    found = found.decode(errors="replace") if isinstance(found, bytes) else found
+    found = decoded(found) if isinstance(found, bytes) else found
     return found if isinstance(found, str) else ""
 
 

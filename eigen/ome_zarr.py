@@ -67,31 +67,42 @@ def read_multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
         units = np.array([micrometres(str(axis.get("unit", ""))) or math.nan for axis in axes])
         path = str(level["path"])
         factor = _numbers(image, "scale", np.ones(len(axes)))
-        scale = _numbers(level, "scale", np.full(len(axes), math.nan)) * factor
+        own = _numbers(level, "scale", np.full(len(axes), math.nan))
     except _UNSOUND:
         return None
-    voxel_size = VoxelSize.of(_zyx(names, scale * units))
-    origin = _zyx(names, _shift(image, level, factor) * units)
+    with np.errstate(all="ignore"):  # what is beyond all numbers is told below, or counts for nothing
+        scale = own * factor
+        edges, origin = _zyx(names, scale * units), _zyx(names, _shift(image, level, factor) * units)
+    voxel_size = VoxelSize.of(edges)
     return Multiscale(
         path,
         names,
         voxel_size,
         origin if voxel_size and np.isfinite(origin).all() else (0.0, 0.0, 0.0),
-        note="" if voxel_size else _note(image, level, names, scale),
+        note="" if voxel_size else _note(image, level, names, scale, edges),
     )
 
 
 def _note(
-    image: Mapping[str, Any], level: Mapping[str, Any], names: Sequence[str], scale: NDArray[np.float64]
+    image: Mapping[str, Any],
+    level: Mapping[str, Any],
+    names: Sequence[str],
+    scale: NDArray[np.float64],
+    edges: Position,
 ) -> str:
     """Say why the scale tells no voxel size; a scale of 1 is what writers put when they know none."""
     own, of_all = _stated(level, "scale"), _stated(image, "scale")
-    edges = dict(zip(names, scale.tolist(), strict=True))
+    unitless = dict(zip(names, scale.tolist(), strict=True))
     if own is None or VoxelSize.of(_zyx(names, scale)) == VoxelSize(1, 1, 1):
         return ""
-    if not all(math.isfinite(edges[name]) and edges[name] > 0 for name in {"z", "y", "x"} & edges.keys()):
-        return impossible(f"the scale {own}" + ("" if of_all is None else f" times {of_all}"))
-    return f"its scale has no known unit of length: {IN_VOXELS}" if "z" in edges else ""
+    said = f"the scale {own}" + ("" if of_all is None else f" times {of_all}")
+    if not all(math.isfinite(unitless[axis]) and unitless[axis] > 0 for axis in "zyx" if axis in unitless):
+        return impossible(said)
+    beyond = [axis for axis, edge in zip("zyx", edges, strict=True) if edge == 0 or math.isinf(edge)]
+    if beyond:  # all numbers, with the unit
+        described = [axis for axis in image["axes"] if isinstance(axis, Mapping) and axis["name"] in beyond]
+        return impossible(f"{said} in {', '.join(dict.fromkeys(axis['unit'] for axis in described))}")
+    return f"its scale has no known unit of length: {IN_VOXELS}" if "z" in unitless else ""
 
 
 def _shift(

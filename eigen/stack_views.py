@@ -1,6 +1,6 @@
 """A stack seen otherwise: its slices along another axis, or only some of them."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,20 @@ class _View(Stack):
         self._stack.check_files(thoroughly=thoroughly)
 
 
+@runtime_checkable
+class _TellsWhatItLacks(Protocol):
+    """A stack of slices that may lack values in some of their rows or columns only."""
+
+    def lacking(self, index: int, region: Region, axis: int) -> set[int]:
+        """As of `ChunkedStack`."""
+
+
 class AcrossStack(_View):
     """Slices along the rows (axis 1) or columns (axis 2) of a stack.
 
     Every call of `read` goes through the whole stack once, and fetches of each
-    slice the rows or columns that are asked for. Ask for many at a time.
+    slice the rows or columns that are asked for. Ask for many at a time. Which
+    of them hold fill values doesn't depend on what else is or was read.
 
     Parameters
     ----------
@@ -64,8 +73,9 @@ class AcrossStack(_View):
         for row in range(region.height):
             behind = region.top + row
             self._stack._read_named(range(behind, behind + 1), part, image[np.newaxis])
-            if self._stack.is_filled(behind):
-                self._filled.update(run)
+            # That it was filled at some time doesn't say that these rows were.
+            if self._stack.is_filled(behind) and isinstance(self._stack, _TellsWhatItLacks):
+                self._filled.update(self._stack.lacking(behind, part, self._axis).intersection(run))
             out[:, row] = image[:: run.step] if self._axis == 1 else image[:, :: run.step].T
 
 
@@ -101,7 +111,12 @@ class EveryStack(_View):
         return self._stack.is_filled(index * self._every)
 
     def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
+        self._stack._read_named(self._behind(run), region, out)
+
+    def _make_finite(self, run: range, out: NDArray[Any]) -> None:
+        self._stack._make_finite(self._behind(run), out)
+
+    def _behind(self, run: range) -> range:
+        """Return the slices of the other stack."""
         every = self._every
-        behind = range(run.start * every, (run.stop - 1) * every + 1, run.step * every)
-        self._stack._read_named(behind, region, out)
-        self._stack._make_finite(behind, out)
+        return range(run.start * every, (run.stop - 1) * every + 1, run.step * every)

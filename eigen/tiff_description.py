@@ -115,17 +115,17 @@ def _imagej_voxel_size(layout: Layout, fields: dict[str, str]) -> tuple[VoxelSiz
     """
     unit = micrometres(fields.get("unit", ""))
     x, y = layout.resolution
-    if unit is None or x is None or y is None or x == y == 1:
+    if unit is None or x is None or y is None or x.value == y.value == 1:
         return None, ""
     try:
-        spacing = abs(float(fields.get("spacing", 1 / y)))
+        spacing = abs(float(fields.get("spacing", 1 / y.value)))
     except ValueError:
         spacing = math.nan
-    size = VoxelSize.of((spacing * unit, unit / y, unit / x))
+    size = VoxelSize.of((spacing * unit, unit / y.value, unit / x.value))
     if size is not None:
         return size, ""
     said = f" and a spacing of {fields['spacing']}" if "spacing" in fields else ""
-    return None, impossible(f"{x:g} by {y:g} pixels a unit{said}")
+    return None, impossible(f"{x} by {y} pixels a unit{said}")
 
 
 def _ome(layout: Layout, text: str) -> Description:

@@ -14,7 +14,6 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -45,6 +44,22 @@ _SAMPLE_TYPES = {(1, 8): "u1", (4, 8): "u1", (1, 16): "u2", (4, 16): "u2", (2, 1
 _SAMPLE_KINDS = {1: "unsigned integer", 2: "signed integer", 3: "float", 5: "complex integer", 6: "complex"}
 
 _DAMAGED = "the file is truncated or damaged: copy or export it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A fraction as it is stated: either number may be 0."""
+
+    numerator: int
+    denominator: int
+
+    @property
+    def value(self) -> float:
+        """The quotient; NaN where that is no positive number."""
+        return self.numerator / self.denominator if self.numerator and self.denominator else math.nan
+
+    def __str__(self) -> str:
+        return f"{self.numerator / self.denominator:g}" if self.denominator else f"{self.numerator}/0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +105,15 @@ class Layout:
         In file order; at least one.
     description : str
         ImageDescription of the first page, "" if there is none.
-    resolution : tuple of (float or None)
-        Pixels a unit along x and y: None where not stated, NaN where that is no positive number.
+    resolution : tuple of (Ratio or None)
+        Pixels a unit along x and y: None where not stated.
     """
 
     path: Path
     size: int
     pages: tuple[Page, ...]
     description: str
-    resolution: tuple[float | None, float | None]
+    resolution: tuple[Ratio | None, Ratio | None]
 
 
 def read_layout(path: Path) -> Layout:
@@ -206,13 +221,9 @@ class _Directory:
         except UnicodeDecodeError:
             return raw.decode("latin-1")
 
-    def ratio(self, tag: int) -> float | None:
+    def ratio(self, tag: int) -> Ratio | None:
         values = self.values(tag, 1)
-        if values.shape != (1, 2):
-            return None
-        if not values.all():
-            return math.nan
-        return float(Fraction(int(values[0, 0]), int(values[0, 1])))
+        return Ratio(*values[0].tolist()) if values.shape == (1, 2) else None
 
 
 def _directories(path: Path, file: BinaryIO, size: int, form: _Form, offset: int) -> Iterator[_Directory]:

@@ -1,5 +1,6 @@
 """Zarr arrays (format 2 and 3) and OME-Zarr images as stacks."""
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -16,10 +17,12 @@ from eigenfeatures.eigen.ome_zarr import Multiscale, read_multiscale
 from eigenfeatures.eigen.stacks import Stack, one_line
 from eigenfeatures.eigen.tiff_stacks import visible_entries
 from eigenfeatures.eigen.voxel_size import seen_along
-from eigenfeatures.eigen.watched_files import WatchedFiles
+from eigenfeatures.eigen.watched_files import WatchedFiles, check_regular
 from eigenfeatures.eigen.zarr_shards import Shards
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_FURTHER_METADATA = ".zmetadata"  # which zarr reads too, and which needn't be there
+_MOST_CHUNKS_PER_SHARD = 1 << 22  # their index takes 16 bytes each
 
 
 def is_zarr(path: Path) -> bool:
@@ -50,22 +53,26 @@ def open_zarr(path: Path, axis: int = 0) -> Stack:
     ------
     InputError
         The metadata are damaged, there is none or more than one array, or it
-        is no greyscale volume.
+        is no greyscale volume. Or a symbolic link in the folder leads out of
+        it: only the folder itself may be one.
     """
-    node = _open_node(path)
+    node = _open_node(path, path)
     if not _is_group(node):
         return _ZarrStack(path, node, _image_around(path), axis)
     image = read_multiscale(node.attrs)
     if image is None:
         return _ZarrStack(path, _only_array(path), None, axis)
-    array = _open_node(_full_resolution(path, image))
+    array = _open_node(_full_resolution(path, image), path)
     if _is_group(array):
         raise InputError(f"{path}: its level {image.array!r} is no array; export the image again")
     _check_axes(path, image, array.shape)
     return _ZarrStack(path, array, image, axis)
 
 
-def _open_node(path: Path) -> Any:
+def _open_node(path: Path, within: Path) -> Any:
+    folder = within.resolve()
+    for name in (*_METADATA, _FURTHER_METADATA):
+        check_regular(path / name, folder)
     try:
         zarr = import_module("zarr")
     except ImportError as error:
@@ -86,10 +93,16 @@ def _is_group(node: Any) -> bool:
 
 def _only_array(path: Path) -> Any:
     """Open the one array among the members, which are looked for rather than taken from the metadata."""
-    members = {entry.name: _open_node(entry) for entry in visible_entries(path) if is_zarr(entry)}
+    entries = [entry for entry in visible_entries(path) if is_zarr(entry)]
+    members = {entry.name: _open_node(entry, path) for entry in entries if _lies_in(entry, path)}
     arrays = [node for node in members.values() if not _is_group(node)]
     if len(arrays) == 1:
         return arrays[0]
+    if entries and not members:
+        raise InputError(
+            f"{path}: its member {entries[0].name} lies outside of it, which isn't followed for safety; "
+            "name the array itself"
+        )
     held = ", ".join(list(members)[:8]) + (", …" if len(members) > 8 else "")
     raise InputError(f"{path}: is a Zarr group of {held or 'nothing'}; name one array: {path}/…")
 
@@ -97,13 +110,16 @@ def _only_array(path: Path) -> Any:
 def _full_resolution(path: Path, image: Multiscale) -> Path:
     """Return the folder of the first level, which must lie in the group's."""
     name = PurePosixPath(image.array)
-    try:
-        inside = ".." not in name.parts and (path / name).resolve().is_relative_to(path.resolve())
-    except ValueError:  # no name that a file can have
-        inside = False
-    if not inside:
+    if ".." in name.parts or not _lies_in(path / name, path):
         raise InputError(f"{path}: its level {image.array!r} lies outside of it; name the array itself")
     return path / name
+
+
+def _lies_in(entry: Path, folder: Path) -> bool:
+    try:
+        return entry.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # symbolic links in circles, or no name that a file can have
+        return False
 
 
 def _check_axes(path: Path, image: Multiscale, shape: tuple[int, ...]) -> None:
@@ -121,9 +137,18 @@ def _image_around(path: Path) -> Multiscale | None:
     if not any((path.parent / name).is_file() for name in _METADATA):
         return None
     with suppress(InputError):  # what surrounds the array needn't be sound
-        image = read_multiscale(_open_node(path.parent).attrs)
+        image = read_multiscale(_open_node(path.parent, path.parent).attrs)
         return image if image and image.array == path.name else None
     return None
+
+
+def _check_shards(path: Path, chunks: tuple[int, ...], shards: tuple[int, ...]) -> None:
+    number = math.prod(whole // part for whole, part in zip(shards, chunks, strict=True))
+    if number > _MOST_CHUNKS_PER_SHARD:
+        raise InputError(
+            f"{path}: claims shards of {number} chunks and at most {_MOST_CHUNKS_PER_SHARD} are read; "
+            "write it anew in larger chunks"
+        )
 
 
 class _ZarrStack(ChunkedStack):
@@ -140,6 +165,8 @@ class _ZarrStack(ChunkedStack):
                 f"{path}: is stored in no regular chunks ({one_line(error)}); rechunk it"
             ) from error
         check_chunk(path, chunks, dtype)
+        if shards:
+            _check_shards(path, chunks, shards)
         super().__init__(
             path,
             [file for parent in dict.fromkeys((path, folder)) for file in _metadata_files(parent)],
@@ -154,7 +181,7 @@ class _ZarrStack(ChunkedStack):
             self.notes = (f"{path}: {image.note}",) if image.note else ()
         self._array = array
         self._folder = folder
-        self._watched = WatchedFiles(folder)
+        self._watched = WatchedFiles(folder, within=path.resolve())
         self._buffer = import_module("zarr.buffer.cpu").NDBuffer
 
     def check_files(self, *, thoroughly: bool = True) -> None:

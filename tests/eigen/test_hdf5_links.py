@@ -90,6 +90,16 @@ REFUSED = {
 }
 
 
+def test_a_name_that_is_too_long_for_a_file_is_told_in_short(folder: Path) -> None:
+    path = link(folder / "v.h5", "a" * 5000 + ".h5")
+    for source in (path, f"{path}:/entry/data"):
+        with pytest.raises(
+            InputError, match=r"v\.h5:/entry/data: leads to 'a+…', which is no file in its folder; copy it"
+        ) as refusal:
+            open_volume(source)
+        assert len(str(refusal.value)) < len(str(path)) + 400
+
+
 @pytest.fixture
 def hostile(folder: Path) -> Path:
     """Return a folder with all that a link could be led out by; each of the files holds the volume."""

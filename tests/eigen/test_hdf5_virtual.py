@@ -160,6 +160,32 @@ def test_a_chunk_that_a_source_lacks_is_missing(folder: Path, axis: int) -> None
         assert [k for k in range(len(view)) if stack.is_filled(k)] == ([3, 4] if axis == 0 else [*range(12)])
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_rows_that_lack_nothing_are_not_flagged_for_others_that_do(folder: Path, axis: int) -> None:
+    """Or results depended on what else was read, as where a run is resumed."""
+    with h5py.File(folder / "raw.h5", "w") as file:
+        data = file.create_dataset("entry/data", SHAPE, np.uint16, chunks=(1, 6, 5))
+        for k in range(9):
+            if k:
+                data[k] = VOLUME[k]
+            else:  # lacks the chunk of the first rows and columns
+                data[0, 6:], data[0, :6, 5:] = VOLUME[0, 6:], VOLUME[0, :6, 5:]
+    path = virtual(folder / "v.h5", [("raw.h5", slice(0, 9), slice(0, 9))])
+    size, hole = SHAPE[axis], SHAPE[axis] // 2
+    for blocks in ([range(size)], [range(4), range(4, 8), range(8, size)], [range(hole, size), range(hole)]):
+        with open_volume(path, axis=axis, missing="fill") as stack:
+            for block in blocks:
+                stack.read(block)
+                assert [k for k in block if stack.is_filled(k)] == [k for k in block if k < hole]
+    other = Region(0, 5, 9, 5) if axis == 1 else Region(0, 6, 9, 6)
+    with open_volume(path, axis=axis, missing="fill") as stack:
+        stack.read(range(hole, size))
+        stack.read(range(size), other)
+        assert stack.filled == 0
+        stack.read(range(0, size, 2))
+        assert [k for k in range(size) if stack.is_filled(k)] == [*range(0, hole, 2)]
+
+
 def test_a_source_that_is_gone_is_no_fill_value(folder: Path) -> None:
     path = one_after_another(folder)
     with open_volume(path, missing="fill") as stack:

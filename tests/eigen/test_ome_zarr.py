@@ -1,6 +1,7 @@
 """OME-Zarr metadata: which array, how large its voxels are, where it lies, and what is refused."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,49 @@ def test_an_impossible_scale_of_all_levels_is_told(tmp_path: Path) -> None:
     image = _image() | {"coordinateTransformations": [{"type": "scale", "scale": [2, 0, 0.5]}]}
     with open_volume(_ome(tmp_path / "v.zarr", random_images(np.uint8, SHAPE), image)) as stack:
         assert ": states the scale [3, 2, 1] times [2, 0, 0.5], which no voxel" in stack.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("scale", "of_all", "unit", "told"),
+    [
+        (1e305, None, "meter", "the scale [1e+305, 1e+305, 1e+305] in meter"),
+        (1e-322, None, "nanometer", "the scale [1e-322, 1e-322, 1e-322] in nanometer"),
+        (1e305, 0.1, "meter", "the scale [1e+305, 1e+305, 1e+305] times [0.1, 0.1, 0.1] in meter"),
+        (1e200, 1e200, "meter", "the scale [1e+200, 1e+200, 1e+200] times [1e+200, 1e+200, 1e+200]"),
+        (float("inf"), 0, "meter", "the scale [inf, inf, inf] times [0, 0, 0]"),
+        (1e305, None, "furlong", ""),
+    ],
+)
+def test_a_scale_beyond_all_numbers_is_told_as_such_and_nothing_else(
+    tmp_path: Path, scale: float, of_all: float | None, unit: str, told: str
+) -> None:
+    image = _image(scale=(scale,) * 3, units=dict.fromkeys("zyx", unit))
+    image["datasets"][0]["coordinateTransformations"].append(
+        {"type": "translation", "translation": [scale] * 3}
+    )
+    if of_all is not None:
+        image["coordinateTransformations"] = [{"type": "scale", "scale": [of_all] * 3}]
+    path = _ome(tmp_path / "v.zarr", random_images(np.uint8, SHAPE), image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with open_volume(path) as stack:
+            (note,) = stack.notes
+            assert (stack.voxel_size, stack.origin) == (None, (0, 0, 0))
+    assert note.startswith(f"{path}: states {told}" if told else f"{path}: its scale has no known unit of le")
+    assert ("no voxel can have" in note) == bool(told)
+
+
+def test_a_translation_beyond_all_numbers_counts_for_nothing(tmp_path: Path) -> None:
+    image = _image(units=dict.fromkeys("zyx", "meter"))
+    image["datasets"][0]["coordinateTransformations"].append(
+        {"type": "translation", "translation": [1e305, float("inf"), 0]}
+    )
+    image["coordinateTransformations"] = [{"type": "translation", "translation": [0, float("-inf"), 0]}]
+    path = _ome(tmp_path / "v.zarr", random_images(np.uint8, SHAPE), image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with open_volume(path) as stack:
+            assert (stack.voxel_size, stack.origin) == (VoxelSize(3e6, 2e6, 1e6), (0, 0, 0))
 
 
 @pytest.mark.parametrize("transformations", [None, [], [{"type": "translation", "translation": [1, 2, 3]}]])

@@ -3,11 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 from random_volumes import random_images
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.stacks import Region, runs
+from eigenfeatures.eigen.stacks import Missing, Region, runs
 from eigenfeatures.eigen.tiff_stacks import open_stack
+from eigenfeatures.eigen.volumes import open_volume
 
 
 def test_regions_and_slices_outside_the_stack(tmp_path: Path) -> None:
@@ -47,3 +49,37 @@ def test_indices_are_split_into_rising_runs(indices: list[int], expected: list[r
     assert [position for position, _ in split] == [
         sum(len(run) for run in expected[:number]) for number in range(len(expected))
     ]
+
+
+@pytest.mark.parametrize("missing", ["refuse", "fill"])
+def test_values_are_looked_at_once_for_being_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: Missing
+) -> None:
+    """Also of each second slice."""
+    np.save(tmp_path / "v.npy", random_images(np.float32, (8, 6, 5)))
+    finite, looked = np.isfinite, []
+
+    def look(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+        looked.append(image.shape)
+        return finite(image)
+
+    with open_volume(tmp_path / "v.npy", every=2, missing=missing) as stack:
+        monkeypatch.setattr(np, "isfinite", look)
+        stack.read(range(4))
+    assert looked == [(6, 5)] * 4
+
+
+def test_of_each_second_slice_what_is_no_number_is_named_or_filled(tmp_path: Path) -> None:
+    volume = random_images(np.float32, (8, 6, 5))
+    volume[4, 1, 2], volume[5] = np.nan, np.inf
+    np.save(tmp_path / "v.npy", volume)
+    with (
+        open_volume(tmp_path / "v.npy", every=2) as stack,
+        pytest.raises(InputError, match=r"slice 4 \(counted from 0\) holds NaN"),
+    ):
+        stack.read(range(4))
+    volume[4, 1, 2] = 0
+    with open_volume(tmp_path / "v.npy", every=2, missing="fill") as stack:
+        np.testing.assert_array_equal(stack.read(range(4)), volume[::2])
+        assert [stack.is_filled(k) for k in range(4)] == [False, False, True, False]
+        assert stack.filled == 1

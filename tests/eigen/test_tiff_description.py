@@ -235,8 +235,10 @@ def _write_imagej(
         ("unit=um\nspacing=0", ((1, 2), (1, 2)), "0.5 by 0.5 pixels a unit and a spacing of 0"),
         ("unit=um\nspacing=nan", ((1, 2), (1, 2)), "0.5 by 0.5 pixels a unit and a spacing of nan"),
         ("unit=um\nspacing=two", ((1, 2), (1, 2)), "0.5 by 0.5 pixels a unit and a spacing of two"),
-        ("unit=um\nspacing=2", ((0, 1), (1, 2)), "nan by 0.5 pixels a unit and a spacing of 2"),
-        ("unit=um", ((1, 2), (1, 0)), "0.5 by nan pixels a unit"),
+        ("unit=um\nspacing=2", ((0, 1), (1, 2)), "0 by 0.5 pixels a unit and a spacing of 2"),
+        ("unit=um", ((1, 2), (0, 3)), "0.5 by 0 pixels a unit"),
+        ("unit=um", ((1, 2), (1, 0)), "0.5 by 1/0 pixels a unit"),
+        ("unit=um", ((0, 0), (0, 0)), "0/0 by 0/0 pixels a unit"),
         # Nothing is stated, or a number of no unit.
         ("unit=um\nspacing=0", None, ""),
         ("unit=um\nspacing=0", ((1, 1), (1, 1)), ""),

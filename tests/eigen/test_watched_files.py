@@ -1,7 +1,7 @@
 """Chunks that are rewritten while a Zarr is read."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,55 @@ def test_no_more_files_are_remembered_than_were_asked_for(tmp_path: Path) -> Non
         WatchedFiles(tmp_path, most=3).reading("abcde"),  # of one reading all, however many
     ):
         rewrite(tmp_path / "a")
+
+
+def test_the_files_that_were_read_last_are_remembered(tmp_path: Path) -> None:
+    """A file that is read again counts as read last."""
+    for name in "abcd":
+        (tmp_path / name).write_text(name)
+    watched = WatchedFiles(tmp_path, most=3)
+    for names in ("abc", "a", "d"):  # b is forgotten
+        with watched.reading(names):
+            pass
+    rewrite(tmp_path / "b")
+    watched.check()
+    rewrite(tmp_path / "a")
+    with pytest.raises(InputError, match="a changed while it was read"):
+        watched.check()
+
+
+def test_reading_doesn_t_go_through_all_that_is_remembered(tmp_path: Path) -> None:
+    class Counted(dict[str, Any]):
+        steps = 0
+
+        def __iter__(self) -> Iterator[str]:
+            for name in super().__iter__():
+                Counted.steps += 1
+                yield name
+
+    watched = WatchedFiles(tmp_path, most=300)
+    watched._versions = Counted()
+    with watched.reading([str(k) for k in range(300)]):
+        pass
+    for k in range(20):
+        with watched.reading([str(k)]):
+            pass
+    assert Counted.steps == 0
+    with watched.reading(["further"]):
+        pass
+    assert Counted.steps == 1
+
+
+def test_a_file_that_can_t_be_looked_at_any_more_has_changed(tmp_path: Path) -> None:
+    """As a link that leads to itself, or what a server has lost or keeps to itself."""
+    (tmp_path / "a").write_text("a")
+    watched = WatchedFiles(tmp_path)
+    with watched.reading("a"):
+        pass
+    (tmp_path / "a").unlink()
+    (tmp_path / "a").symlink_to("a")
+    with pytest.raises(InputError, match="a changed while it was read"):
+        watched.check()
 
 
 def test_threads_may_share_them(tmp_path: Path) -> None:
