@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from eigenfeatures.kernels.cpu.ritz import RATIO
+from eigenfeatures.kernels.cpu.ritz import APART, RATIO
 from eigenfeatures.kernels.cuda.compile import WARP, device_function, warp_sum
 from eigenfeatures.kernels.cuda.jacobi import orthogonalise
 
@@ -190,7 +190,7 @@ def residual(space: Any, count: Any, weights: Any, value: Any, out: Any) -> Any:
 def ratio_is_known(first: Any, second: Any, third: Any, size: Any) -> Any:
     """Tell whether √(θ_2 / θ_1) has an error of about `RATIO` at most: see the function for the CPU."""
     off, apart = size / first, (second - third) / first
-    if off < apart:
+    if off < APART * apart:
         off *= off / apart
     return off <= RATIO * max(2.0 * math.sqrt(second / first), RATIO)
 
