@@ -140,7 +140,7 @@ def _by_slice(expected: Arrays, found: Arrays) -> Arrays:
             values["u1_cosine"] = _cosine(array[:, 0], other[:, 0])
         elif name == "singular_values":
             first = array[:, 0]
-            values["sigma1"] = _difference(first, other[:, 0]) / np.where(first > 0, first, 1)
+            values["sigma1"] = _difference(first, other[:, 0], np.where(first > 0, first, 1))
         elif name == "gap":
             values["undetermined"] = array > ILL_DETERMINED_RATIO
         elif name == "alpha_index":
@@ -150,9 +150,10 @@ def _by_slice(expected: Arrays, found: Arrays) -> Arrays:
     return values
 
 
-def _difference(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[Any]:
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(found - expected)
+def _difference(expected: NDArray[Any], found: NDArray[Any], unit: NDArray[Any] | float = 1) -> NDArray[Any]:
+    """Return by how many units two arrays differ: 1 where that is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(found - expected) / unit
     return np.where(np.isfinite(difference), difference, 1)
 
 

@@ -183,9 +183,9 @@ def features(
     from eigenfeatures.export.steps import open_run
 
     talk = terminal_talk()
-    before = RunFolder.open(run).settings
     changes: dict[str, Any] = {"layer": layer, "resolution": resolution, "rank": rank, "device": device}
     with open_run(run, talk, **changes) as (folder, stacks, model):
+        before = RunFolder.open(run).settings
         features_step(folder, stacks, model, talk)
     say_outdated(folder, before, talk)
     return summary(folder)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx
 
@@ -20,6 +20,9 @@ from eigenfeatures.export.versions import versions
 
 if TYPE_CHECKING:
     from eigenfeatures.eigen.model_file import Model
+
+# What protobuf, and so one ONNX file, can't reach.
+LARGEST_FILE = 2**31
 
 _PREFIX = "eigenfeatures."
 _CHECKSUM = "checksum"
@@ -123,7 +126,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     InputError
         As `open_graph` does.
     """
-    return open_graph(path)[1]
+    return open_graph(path).metadata
 
 
 def model_info(path: Path) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def model_info(path: Path) -> dict[str, Any]:
     InputError
         As `open_graph` does.
     """
-    proto, found = open_graph(path)
+    proto, found, _ = open_graph(path)
     return {
         "model": str(path),
         "opset": proto.opset_import[0].version if proto.opset_import else None,
@@ -144,8 +147,26 @@ def model_info(path: Path) -> dict[str, Any]:
     }
 
 
-def open_graph(path: Path) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """Read an exported file: its graph, and what it says of itself.
+class Exported(NamedTuple):
+    """An exported file as it was read and checked.
+
+    Attributes
+    ----------
+    graph : onnx.ModelProto
+        All of it.
+    metadata : dict
+        What it says of itself.
+    content : bytes
+        Those of the file, for whoever runs or hashes it: read again, it might be another one.
+    """
+
+    graph: onnx.ModelProto
+    metadata: dict[str, Any]
+    content: bytes
+
+
+def open_graph(path: Path) -> Exported:
+    """Read an exported file, once.
 
     Raises
     ------
@@ -153,11 +174,7 @@ def open_graph(path: Path) -> tuple[onnx.ModelProto, dict[str, Any]]:
         When the file is missing, no ONNX, not made by this project, refers to another file, or is not as
         it was exported.
     """
-    if not path.is_file():
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; give an .onnx file, such as {path / 'model.onnx'}")
-        raise InputError(f"{path} is missing; export a model first")
-    content = path.read_bytes()
+    content = _read(path)
     # Before it is parsed, since a bit that flips may be one of the format's.
     unchanged = _ends_with_its_checksum(path, content)
     try:
@@ -175,7 +192,21 @@ def open_graph(path: Path) -> tuple[onnx.ModelProto, dict[str, Any]]:
         raise InputError(f"{path} was not exported by eigenfeatures: it names no classes")
     if not unchanged:
         raise _changed(path) if _CHECKSUM in given else _without_checksum(path)
-    return proto, _facts(path, given)
+    return Exported(proto, _facts(path, given), content)
+
+
+def _read(path: Path) -> bytes:
+    """Return a file's bytes; refuse one that is too large for a model before it fills the memory."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give an .onnx file, such as {path / 'model.onnx'}")
+    if not path.is_file():
+        raise InputError(f"{path} is missing; export a model first")
+    if (size := path.stat().st_size) >= LARGEST_FILE:
+        raise InputError(
+            f"{path} has {size / 2**30:.1f} GiB, and an ONNX file has less than 2 GiB; "
+            "give MODEL first, then the stacks"
+        )
+    return path.read_bytes()
 
 
 def _ends_with_its_checksum(path: Path, content: bytes) -> bool:

@@ -17,19 +17,18 @@ from eigenfeatures.eigen.files import atomic_path
 from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.eigen.network import Network
 from eigenfeatures.export.agreement import ExportCheck, ExportMismatchError, check_agreement
-from eigenfeatures.export.metadata import save_graph, write_metadata
+from eigenfeatures.export.metadata import LARGEST_FILE, save_graph, write_metadata
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, checked_request
 from eigenfeatures.export.raw_graph import RawGraph
 from eigenfeatures.export.shape_free import without_shapes
 
 OPSET = 20
-_LARGEST_FILE = 2**31
 
 
 def check_exportable(network: Network) -> None:
     """Raise `InputError` for a network whose weights one ONNX file can't hold."""
     size = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
-    if size >= _LARGEST_FILE:
+    if size >= LARGEST_FILE:
         raise InputError(
             f"the network '{network.preset}' on {network.size[0]}×{network.size[1]} pixels has "
             f"{size / 2**30:.1f} GiB of weights, and an ONNX file holds less than 2 GiB; use a smaller --size"

@@ -22,4 +22,7 @@ def open_session(
     Where that fails, ONNX Runtime would print so to standard output, which is for results, and try the CPU.
     """
     options = session_options() if options is None else options
-    return onnxruntime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
+    session = onnxruntime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
+    # Else it keeps the bytes, beside the weights that it made of them, for a change of providers.
+    session._model_bytes = None
+    return session

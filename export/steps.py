@@ -237,9 +237,10 @@ def open_run(
     InputError
         When there is none, another process works in it, or its stacks are gone or not what they were.
     """
-    folder = RunFolder.open(path)
+    RunFolder.open(path)  # refuses what is no run, of which `alone_in` would make a folder
     with alone_in(path) if alone else nullcontext():
-        yield from _opened_run(folder, talk, changes)
+        # Again, since a process that had the lock until now may have written another record.
+        yield from _opened_run(RunFolder.open(path), talk, changes)
 
 
 def _opened_run(

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from eigenfeatures.export.batch.fitting import fit_engine
 from eigenfeatures.export.batch.job import run_blocks, survey
 from eigenfeatures.export.batch.opening import tf32_accuracy
 from eigenfeatures.export.batch.options import Options
-from eigenfeatures.export.batch.plan import BlockPlan
+from eigenfeatures.export.batch.plan import BlockPlan, parse_bytes
 from eigenfeatures.export.batch.source import Reading, Source, open_any, source_of
 from eigenfeatures.export.outputs import parse_outputs
 
@@ -119,14 +119,17 @@ def infer(
         raise InputError(f"batch {batch} is out of range; give at least 1")
     if isinstance(stack, Stack) and reading is not None:
         _check_open(stack, reading)
-    clock, chosen, given = Clock(), reading or Reading(), isinstance(stack, Stack)
+    clock, chosen = Clock(), reading or Reading()
     file, place = _path("model", model), stack if isinstance(stack, Stack) else _path("stack", stack)
     asked = parse_outputs(outputs) if isinstance(outputs, str) else outputs
     limit = max_memory if max_memory is None or isinstance(max_memory, str) else f"{max_memory:f}"
+    if limit is not None:
+        parse_bytes(limit)  # refuses what is none before a model is opened
     inform, warn = (_LOG.info, _LOG.warning) if say is None else (say, say)
     opened = open_engine(file, asked, engine, device, clock, tf32=tf32, keep=library != "numpy")
-    found = place if isinstance(place, Stack) else open_any(place, chosen)
-    try:
+    with ExitStack() as failing:
+        failing.callback(lambda: opened.close())  # whichever it is by then
+        found = place if isinstance(place, Stack) else failing.enter_context(open_any(place, chosen))
         if library == "cupy" and opened.name.endswith("cpu"):
             raise InputError(f"library 'cupy' needs a GPU, and this runs on '{opened.name}'; use 'torch'")
         inform(f"running on '{opened.name}' ({opened.reason})")
@@ -139,12 +142,9 @@ def infer(
             options = Options(outputs=names, engine=engine, device=device, tf32=True, reading=chosen)
             inform(tf32_accuracy(opened, file, options, [source]))
         plan = survey(opened, [source], batch, limit).plan
-    except BaseException:
-        opened.close()
-        if not given:
-            found.close()
-        raise
-    return _blocks(opened, source, plan, clock, given, library, warn)
+        blocks = _blocks(opened, source, plan, clock, library, warn, failing.pop_all())
+        next(blocks)
+    return blocks
 
 
 def _path(name: str, given: object) -> Path:
@@ -165,12 +165,18 @@ def _blocks(
     source: Source,
     plan: BlockPlan,
     clock: Clock,
-    given: bool,
     library: str,
     warn: Callable[[str], None],
+    held: ExitStack,
 ) -> Iterator[Block]:
+    """Yield an empty block and then those of the stack, and close what is `held` at the end.
+
+    Python runs no line of a generator that is closed before it has begun. Whoever takes the first block has
+    begun this one.
+    """
     parts = plan.parts([len(source.indices)])
-    try:
+    with held:
+        yield Block(0, source.indices[:0], {})
         with closing(run_blocks(engine, [source], parts, plan.batch, clock, warn)) as results:
             for work in results:
                 numbers = work.arrays.pop("slice")
@@ -179,10 +185,6 @@ def _blocks(
                 yield Block(work.part.first, numbers, work.arrays)
                 del work
         source.check_unchanged()
-    finally:
-        engine.close()
-        if not given:
-            source.stack.close()
 
 
 def _of_library(array: Any, library: str) -> Any:

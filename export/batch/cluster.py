@@ -4,7 +4,6 @@ Not yet run on GPUs; an engine takes the first device that its worker sees, as d
 another one first.
 """
 
-import asyncio
 import logging
 import re
 import secrets
@@ -18,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, KilledWorker, LocalCluster, Scheduler, SchedulerPlugin, as_completed
+from distributed import Client, KilledWorker, LocalCluster, as_completed
 from distributed.comm.core import CommClosedError
 
 from eigenfeatures.eigen.errors import InputError
@@ -27,14 +26,13 @@ from eigenfeatures.export.batch.job import Survey
 from eigenfeatures.export.batch.machine import core_count
 from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.plan import WORKER_BLOCKS, Part
-from eigenfeatures.export.batch.worker import Desk, Done, Order, block_task, survey_task
+from eigenfeatures.export.batch.tasks import block_task, survey_task
+from eigenfeatures.export.batch.watch import Watch
+from eigenfeatures.export.batch.worker import Desk, Done, Order
 from eigenfeatures.export.versions import difference, versions
 
 # Seconds in which a scheduler must answer, and then have a worker.
 PATIENCE = 10
-
-# Seconds that a job waits for those of lost commands to close: long for a block, and then a worker hangs.
-_CLOSING = 60
 
 
 class Crew:
@@ -71,7 +69,10 @@ class Crew:
         cores, self._share = _machines(client)
         self.options = replace(options, threads=options.threads or max(1, cores // self._share))
         self._name = f"eigenfeatures-{self._token}"
-        client.register_plugin(Watch(client.id, self._name), name=self._name)
+        try:
+            client.register_plugin(Watch(client.id, self._name), name=self._name)
+        except (ImportError, AttributeError) as error:
+            raise _without_us(f"the scheduler at {client.scheduler.address}", error) from error
         desk = Desk(model.absolute(), [stack.absolute() for stack in stacks], self.options)
         client.register_plugin(desk, name=self._name)
 
@@ -108,7 +109,7 @@ class Crew:
         note
             Gets a block's number and the SHA-256 of its file, to enter it in the journal.
         """
-        waiting = iter(parts)
+        waiting, ordered = iter(parts), order.to_text()
         running: dict[Any, Part] = {}
         finished: Any = as_completed([], loop=self._client.loop)  # type: ignore[no-untyped-call]
 
@@ -117,7 +118,7 @@ class Crew:
                 stack = names[part.stack].replace("/", ".")
                 key = f"infer-{stack}-block-{part.number:06d}-{self._token}"
                 future = self._client.submit(
-                    block_task, self._name, order, part, key=key, pure=False, retries=1
+                    block_task, self._name, ordered, *part, key=key, pure=False, retries=1
                 )
                 running[future] = part
                 finished.add(future)
@@ -150,44 +151,6 @@ class Crew:
         return max(2, sum(min(count, WORKER_BLOCKS) + 1 for count in threads.values()))
 
 
-class Watch(SchedulerPlugin):
-    """In a scheduler: lets the workers close a job whose command is gone without having done so.
-
-    A command that was killed, or whose machine was lost, would leave its model in every worker for as long
-    as that runs. The scheduler notices by the connection.
-
-    Parameters
-    ----------
-    client
-        Of the command, as Dask names it.
-    name
-        Of the job's `Desk`, and of this plugin.
-    """
-
-    def __init__(self, client: str, name: str) -> None:
-        self._client, self._name = client, name
-        self._closing: asyncio.Task[None] | None = None
-
-    async def start(self, scheduler: Scheduler) -> None:
-        """Begin a job once those of lost commands are closed, which take memory and may write meanwhile."""
-        watches = [plugin for plugin in scheduler.plugins.values() if isinstance(plugin, Watch)]
-        if closing := [watch._closing for watch in watches if watch._closing is not None]:
-            await asyncio.wait(closing, timeout=_CLOSING)
-
-    def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """Close the job if this was its command; called by Dask, after it dropped the command's tasks."""
-        if client == self._client:
-            self._closing = asyncio.create_task(self._close(scheduler))
-
-    async def _close(self, scheduler: Scheduler) -> None:
-        try:
-            if self._name in scheduler.worker_plugins:
-                with suppress(OSError):  # a worker that is lost meanwhile
-                    await scheduler.unregister_worker_plugin(None, self._name)
-        finally:
-            scheduler.remove_plugin(self._name)
-
-
 @contextmanager
 def open_crew(
     model: Path, stacks: Sequence[Path], options: Options, clock: Clock, say: Callable[[str], None]
@@ -201,9 +164,9 @@ def open_crew(
     """
     with ExitStack() as opened:
         client = opened.enter_context(_reach(options.cluster or "", say))
-        crew = Crew(client, model, stacks, options, clock, say)
-        opened.callback(crew.close)
         try:
+            crew = Crew(client, model, stacks, options, clock, say)
+            opened.callback(crew.close)
             yield crew
         except (CancelledError, CommClosedError, TimeoutError) as error:
             raise InputError(
@@ -234,6 +197,11 @@ def _client(where: Any, address: str) -> Iterator[Any]:
         raise InputError(
             f"--cluster {address}: no scheduler answers in {PATIENCE} s; check the address and the network"
         ) from error
+    except (ValueError, TypeError) as error:  # what Dask makes no address of, or TLS without its certificates
+        raise InputError(
+            f"--cluster {address} can't be used ({_first_line(error)}); give tcp://host:port, "
+            "or tls://host:port with Dask's TLS configured"
+        ) from error
     with client:
         try:
             client.wait_for_workers(1, timeout=PATIENCE)
@@ -260,8 +228,15 @@ def _local(workers: int) -> Iterator[Any]:
 
 def _machines(client: Any) -> tuple[int, int]:
     """Return cores and workers of the machine that has the fewest cores for a worker."""
-    found = client.run(_describe_worker)
+    found = client.run(_describe_worker, on_error="return")
     ours = versions()
+    for address, answer in found.items():
+        if isinstance(answer, OSError):
+            raise InputError(
+                f"the worker at {address} was lost ({_first_line(answer)}); start again with the others"
+            )
+        if isinstance(answer, Exception):
+            raise _without_us(f"the worker at {address}", answer)
     for host, _, theirs in found.values():
         if differing := difference(theirs, ours):
             name, there, here = differing
@@ -276,6 +251,17 @@ def _machines(client: Any) -> tuple[int, int]:
 
 def _describe_worker() -> tuple[str, int, dict[str, str]]:
     return socket.gethostname(), core_count(), versions()
+
+
+def _without_us(where: str, error: Exception) -> InputError:
+    """Return what to say of a machine that can't load what it is sent."""
+    return InputError(
+        f"{where} can't load eigenfeatures ({_first_line(error)}); install the same versions there"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _count(number: int | None, noun: str) -> str:

@@ -56,8 +56,11 @@ class Engine(Protocol):
         The names of the arrays that it gives.
     facts : ModelFacts
         Of the model.
+    torch_on_cpu : bool
+        Whether torch computes a part on the CPU, whatever library the name tells.
     """
 
+    torch_on_cpu: bool = False
     name: str
     reason: str
     outputs: tuple[str, ...]

@@ -91,14 +91,13 @@ class JobFolder(Closing):
         return self.path / "journal.txt"
 
     def _read_journal(self) -> set[int]:
-        """Return the blocks that are there as the journal says; drop a line that a kill cut short."""
-        lines = (
-            self._journal.read_text("ascii", errors="replace").splitlines() if self._journal.is_file() else []
-        )
-        kept = [line for line in lines if self._is_there(line)]
-        if len(kept) < len(lines):
+        """Return the blocks that are there as the journal says; make good what a kill cut short."""
+        text = self._journal.read_text("ascii", errors="replace") if self._journal.is_file() else ""
+        kept = [line for line in text.splitlines() if self._is_there(line)]
+        # Also where the end of the last line is all that is missing: the next one would be added to it.
+        if (whole := "".join(f"{line}\n" for line in kept)) != text:
             with writing(self.path):
-                write_text(self._journal, "".join(f"{line}\n" for line in kept))
+                write_text(self._journal, whole)
         return {int(line.split()[0]) for line in kept}
 
     def _is_there(self, line: str) -> bool:
@@ -223,7 +222,8 @@ def check_writable(path: Path) -> None:
     Tried, since a file system such as that of ``/proc`` refuses what its permissions allow.
     """
     nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
-    trial = nearest / f".{path.name or 'out'}.{secrets.token_hex(4)}"  # as of `atomic_path`
+    # As of `atomic_path`, and short, since the folder's own name may be as long as a name can be.
+    trial = nearest / f".out.{secrets.token_hex(4)}"
     try:
         trial.touch(exist_ok=False)
         trial.unlink()

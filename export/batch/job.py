@@ -143,7 +143,7 @@ def survey(
     probed = probe(engine, sources, limit)
     _check_classes(engine, probed.outputs)
     plan = choose_plan(engine, probed.demand, batch, max_memory, share)
-    return Survey(engine.name, engine.outputs, engine.facts, probed, plan, machine(engine.name))
+    return Survey(engine.name, engine.outputs, engine.facts, probed, plan, machine(engine))
 
 
 def _check_classes(engine: Engine, outputs: Arrays) -> None:

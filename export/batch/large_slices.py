@@ -93,6 +93,7 @@ class LargeSlices(Engine):
         if names := [name for name in outputs if name in _WHOLE]:
             if threads is not None:
                 torch.set_num_threads(threads)
+            self.torch_on_cpu = device == "cpu"
             self._parts.append(_Whole(model, names, like.facts, device, size, clock, tf32))
             say("eigenfeatures and channels from the whole slice, in tiles")
 

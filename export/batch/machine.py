@@ -4,21 +4,29 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llvmlite.binding import get_host_cpu_name
 
+if TYPE_CHECKING:
+    from eigenfeatures.export.batch.engine import Engine
 
-def machine(engine: str) -> dict[str, Any]:
-    """Return the type of this processor, and with how many threads an engine of this name computes by itself.
+
+def machine(engine: "Engine") -> dict[str, Any]:
+    """Return the type of this processor, and with how many threads an engine computes by itself.
 
     The former has the microarchitecture, such as ``znver4``, by which libraries choose their instructions.
-    The latter is torch's own number, or else that of the cores that this process may use.
+    The latter is torch's own number, or else that of the cores that this process may use; both where torch
+    computes a part of what another engine gives.
     """
-    processor = f"{platform.machine()} {get_host_cpu_name()}"
-    if engine.startswith("torch") and "torch" in sys.modules:
-        return {"processor": processor, "threads": int(sys.modules["torch"].get_num_threads())}
-    return {"processor": processor, "threads": core_count()}
+    found: dict[str, Any] = {"processor": f"{platform.machine()} {get_host_cpu_name()}"}
+    torch = sys.modules.get("torch")
+    if engine.name.startswith("torch") and torch is not None:
+        return {**found, "threads": int(torch.get_num_threads())}
+    found["threads"] = core_count()
+    if engine.torch_on_cpu and torch is not None:
+        found["torch_threads"] = int(torch.get_num_threads())
+    return found
 
 
 def change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -1,12 +1,15 @@
 """What engines leave to the kernels, from response maps on: strongest channel and singular triplets."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 
+from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.kernels import strongest_channel, truncated_svd
 
 
@@ -29,6 +32,21 @@ def triplets_of(maps: Any, rank: int, seed: int = 0) -> dict[str, Any]:
         "gap": _single(svd.gap),
         "residual": _single(svd.residual),
     }
+
+
+def check_size(slices: Any, maps: Any, rank: int, file: Path) -> None:
+    """Refuse slices whose maps have fewer pixels than the model that is `file` gives singular vectors.
+
+    Raises
+    ------
+    InputError
+        Where that is for the slices' size, and not for too few channels.
+    """
+    if maps.ndim == 4 and math.prod(maps.shape[2:]) < rank <= maps.shape[1]:
+        height, width = slices.shape[1:]
+        raise InputError(
+            f"slices of {height}×{width} pixels are too small for rank {rank} of {file}; use a larger --roi"
+        )
 
 
 @contextmanager

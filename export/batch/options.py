@@ -5,6 +5,7 @@ from typing import get_args
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Missing, Region, VoxelSize
+from eigenfeatures.export.batch.plan import parse_bytes
 from eigenfeatures.export.batch.source import Reading
 from eigenfeatures.export.batch.volumes import FORMATS
 
@@ -58,6 +59,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
             raise InputError(f"--batch-size {self.batch} is out of range; give at least 1")
+        if self.max_memory is not None:
+            parse_bytes(self.max_memory)
         if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
             raise InputError(f"--threads {self.threads} is out of range; give 1 to {_MOST_THREADS}")
         if self.format not in FORMATS:

@@ -1,5 +1,6 @@
 """The exported graph in ONNX Runtime, on the CPU or through CUDA."""
 
+import hashlib
 import math
 import sys
 import traceback
@@ -17,13 +18,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.files import sha256
 from eigenfeatures.eigen.preprocessing import operator_named
 from eigenfeatures.export.batch.bound_batch import BoundBatch, Memory
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import DeviceMemoryError, Engine, NoDeviceError, lacks_memory
 from eigenfeatures.export.batch.facts import ModelFacts
-from eigenfeatures.export.batch.of_maps import alpha_of, kernel_threads, triplets_of
+from eigenfeatures.export.batch.of_maps import alpha_of, check_size, kernel_threads, triplets_of
 from eigenfeatures.export.graph_edits import with_outputs
 from eigenfeatures.export.metadata import open_graph
 from eigenfeatures.export.outputs import ALPHA, DECOMPOSITION, RESPONSE_MAPS, is_array
@@ -82,7 +82,8 @@ class OrtEngine(Engine):
     ) -> None:
         if device == "cuda":
             _check_cuda()
-        graph, metadata = open_graph(file)
+        graph, metadata, content = open_graph(file)
+        digest = hashlib.sha256(content).hexdigest()
         self.outputs = _choose(file, outputs, graph.graph.output)
         self._of_maps = _of_maps(graph, metadata, self.outputs) if device == "cpu" else frozenset()
         self._asked = tuple(name for name in self.outputs if name not in self._of_maps)
@@ -90,20 +91,23 @@ class OrtEngine(Engine):
             self._asked += (RESPONSE_MAPS,)
         # Else ONNX Runtime computes all of the graph, whatever is asked for: the SVD too where classes are.
         whole = {*self._asked} == {output.name for output in graph.graph.output}
-        model = file if whole else with_outputs(graph, self._asked).SerializeToString()
+        if not whole:
+            del content  # before copies of a part are made, since a model may be large
+            content = with_outputs(graph, self._asked).SerializeToString()
         self.name, self.reason = f"ort-{device}", ""
         self._clock, self._threads, self._keep = clock, threads, keep
         self._content = _content(self._asked)
         self._memory = _cuda_memory() if device == "cuda" else None
         cuda = None if self._memory is None else _cuda_options(self._memory, graph, tf32)
+        del graph  # of whose weights the session makes its own copy
         # Threads that wait for more work from ONNX Runtime would take the kernels' cores.
-        self._session = _session(file, model, cuda, threads, spinning=not self._of_maps)
+        self._session = _session(file, content, cuda, threads, spinning=not self._of_maps)
         self._worker = ThreadPoolExecutor(1, "GPU")  # whose thread begins when it is first needed
         self._bound: BoundBatch | None = None
         self._recordings = count()
         if self._memory is not None:
             self.reason = f"{self._memory.name}, by ONNX Runtime"
-        facts = _facts(file, metadata, self._session.get_inputs()[0])
+        facts = _facts(file, digest, metadata, self._session.get_inputs()[0])
         self.facts = replace(facts, seed=0) if self._of_maps else facts
 
     def __call__(self, slices: NDArray[Any]) -> dict[str, Any]:
@@ -141,7 +145,9 @@ class OrtEngine(Engine):
             given = {self._session.get_inputs()[0].name: slices}
             found = dict(zip(self._asked, self._session.run(list(self._asked), given), strict=True))
         if self._of_maps:
-            found |= self._decomposed(found[RESPONSE_MAPS])
+            maps = found[RESPONSE_MAPS]
+            check_size(slices, maps, self.facts.rank, self.facts.file)
+            found |= self._decomposed(maps)
         return {name: found[name] for name in self.outputs}
 
     def _decomposed(self, maps: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -231,9 +237,9 @@ def _is_faster_channels_last(graph: Any) -> bool:
 
 
 def _session(
-    file: Path, model: Path | bytes, cuda: dict[str, str] | None, threads: int | None, spinning: bool
+    file: Path, content: bytes, cuda: dict[str, str] | None, threads: int | None, spinning: bool
 ) -> Any:
-    """Open `model`, which is `file` or what was taken of it, with CUDA by these options or on the CPU."""
+    """Open the content of `file`, or a part of it, with CUDA by these options or on the CPU."""
     options = session_options()
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
@@ -244,7 +250,7 @@ def _session(
             # Else ONNX Runtime may leave nodes to the CPU and say nothing.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = open_session(model, options, providers)
+        session = open_session(content, options, providers)
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         reason = (str(error) or type(error).__name__).splitlines()[0]
         kind, device = (InputError, "cpu") if cuda is None else (NoDeviceError, "cuda")
@@ -274,15 +280,15 @@ def _of_maps(graph: Any, metadata: dict[str, Any], outputs: Sequence[str]) -> fr
     return frozenset(names).intersection(outputs)
 
 
-def _facts(file: Path, metadata: dict[str, Any], given: Any) -> ModelFacts:
+def _facts(file: Path, digest: str, metadata: dict[str, Any], given: Any) -> ModelFacts:
     try:
         height, width = given.shape[1:]
         rows, columns = (int(side) for side in metadata["size"])
         crop = metadata.get("crop", {}).get("size")
         return ModelFacts(
             file=file,
-            sha256=sha256(file),
-            classes=tuple(metadata["classes"]),
+            sha256=digest,
+            classes=_distinct(metadata["classes"]),
             size=(height, width) if isinstance(height, int) and isinstance(width, int) else None,
             dtype=np.dtype(_DTYPES[given.type]),
             operator=operator_named(metadata["operator"]),
@@ -297,6 +303,14 @@ def _facts(file: Path, metadata: dict[str, Any], given: Any) -> ModelFacts:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file} does not say what it takes ({error}); export the model again") from error
+
+
+def _distinct(names: Sequence[object]) -> tuple[str, ...]:
+    """Return class names, which become columns."""
+    texts = tuple(name for name in names if isinstance(name, str))
+    if len({*texts}) < len(names):
+        raise ValueError("classes that are not distinct names")
+    return texts
 
 
 def _positive(number: object) -> int:

@@ -1,5 +1,6 @@
 """How a stack is cut into blocks that fit the memory."""
 
+import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -170,10 +171,10 @@ def parse_bytes(text: str) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     unit = _UNITS.get(found[2].upper()) if found else None
-    size = int(float(found[1]) * unit) if found and unit else 0
-    if size < 1:
+    size = float(found[1]) * unit if found and unit else 0.0
+    if not 1 <= size < math.inf:
         raise InputError(f"--max-memory {text!r} is no size; give one such as 4GB or 512MiB")
-    return size
+    return int(size)
 
 
 def format_bytes(size: int) -> str:

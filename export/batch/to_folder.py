@@ -86,10 +86,6 @@ def infer_to_folder(
             return run(model, stacks, out, options, clock, heeding)
     except KeyboardInterrupt as stop:
         raise InterruptedError("interrupted; 'infer' continues with --resume") from stop
-    finally:
-        if options.profile and (out / RECORD_FILE).is_file():
-            with writing(out / "trace.json"):
-                clock.write_trace(out / "trace.json")
 
 
 def _here(
@@ -170,11 +166,17 @@ class _Job:
             if folder.table.is_file():
                 _check_volumes(out, shapes)
             volumes = make_volumes(options.format, out, sources, shapes, surveyed.facts, plan.block)
-            yield cls(surveyed, sources, folder, plan, volumes, options, clock, talk)
+            try:
+                yield cls(surveyed, sources, folder, plan, volumes, options, clock, talk)
+            finally:
+                if options.profile:
+                    with writing(out / "trace.json"):
+                        clock.write_trace(out / "trace.json")
 
     def complete(self, compute: _Compute) -> dict[str, Any]:
-        start, done = time.perf_counter(), self._slices_done()
+        start, left = time.perf_counter(), 0
         if not self.folder.table.is_file():
+            left = self._slices_left()
             self._run_blocks(compute)
             with self.clock.span("finish"):
                 self._finish()
@@ -186,14 +188,14 @@ class _Job:
             "folder": str(self.folder.path),
             **facts,
             "engine": self.survey.name,
-            "slices_per_second": (facts["slices"] - done) / took,
+            **({"slices_per_second": left / took} if left else {}),
             "seconds": dict(self.clock.seconds),
             "share": self.clock.shares(),
         }
 
-    def _slices_done(self) -> int:
+    def _slices_left(self) -> int:
         done = self._done()
-        return sum(part.length for part in self._parts() if part.number in done)
+        return sum(part.length for part in self._parts() if part.number not in done)
 
     def _done(self) -> frozenset[int]:
         """Return the numbers of the blocks that are done, and whose maps nobody has removed since."""

@@ -18,7 +18,7 @@ from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, NoDeviceError
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.folded import folded
-from eigenfeatures.export.batch.of_maps import alpha_of, kernel_threads, triplets_of
+from eigenfeatures.export.batch.of_maps import alpha_of, check_size, kernel_threads, triplets_of
 from eigenfeatures.export.batch.out_of_memory import told_of_memory
 from eigenfeatures.export.batch.overlap import overlapped
 from eigenfeatures.export.batch.torch_copies import Copies, Upload, this_device
@@ -172,6 +172,7 @@ class TorchEngine(Engine):
             with self._span("alpha"):
                 found |= alpha_of(pooled[request.layer])
         if request.decomposes:
+            check_size(slices, maps[request.layer], request.rank, self.facts.file)
             with self._span("SVD"):
                 found |= triplets_of(maps[request.layer], request.rank, self._seed)
         return found

@@ -42,7 +42,7 @@ def check_room(engine: Engine, size: tuple[int, int], room: int) -> None:
 
 def largest_maps(file: Path, size: tuple[int, int]) -> int:
     """Return the bytes of the largest tensor that a graph makes of one slice; 0 where no shape is known."""
-    graph, _ = open_graph(file)
+    graph = open_graph(file).graph
     sides = graph.graph.input[0].type.tensor_type.shape.dim
     for side, length in zip(sides, (1, *size), strict=True):
         side.dim_value = length
@@ -51,13 +51,14 @@ def largest_maps(file: Path, size: tuple[int, int]) -> int:
     for output in graph.graph.output:
         output.type.tensor_type.ClearField("shape")
     found = onnx.shape_inference.infer_shapes(graph, data_prop=True).graph
-    return max((_bytes(value.type.tensor_type) for value in (*found.value_info, *found.output)), default=0)
+    return max((_bytes(value.type) for value in (*found.value_info, *found.output)), default=0)
 
 
-def _bytes(kind: onnx.TypeProto.Tensor) -> int:
-    sides = [side.dim_value for side in kind.shape.dim]
-    if not all(sides):
+def _bytes(kind: onnx.TypeProto) -> int:
+    tensor = kind.tensor_type  # empty for other kinds of values, such as sequences
+    sides = [side.dim_value for side in tensor.shape.dim]
+    if tensor.elem_type == onnx.TensorProto.UNDEFINED or not all(sides):
         return 0
-    item: int = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
+    item: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
     whole: int = item * math.prod(sides)
     return whole

@@ -14,16 +14,15 @@ import json
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numba
-from distributed import Reschedule, Worker, WorkerPlugin, get_worker
+from distributed import Worker, WorkerPlugin
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import sha256
@@ -75,6 +74,18 @@ class Order:
     stacks: str
     plan: BlockPlan
     shapes: dict[str, tuple[int, int, int]]
+
+    def to_text(self) -> str:
+        """Return all of it as a text, for a task."""
+        return json.dumps({**asdict(self), "out": str(self.out)})
+
+    @classmethod
+    def from_text(cls, text: str) -> "Order":
+        """Read back what `to_text` gave."""
+        found = json.loads(text)
+        shapes = {name: tuple(sides) for name, sides in found["shapes"].items()}
+        plan = BlockPlan(**found["plan"])
+        return cls(**{**found, "out": Path(found["out"]), "plan": plan, "shapes": shapes})
 
 
 @dataclass(frozen=True)
@@ -131,25 +142,33 @@ class Desk(WorkerPlugin):
         self._clock.take()  # of the warm-up
         return found, self._told.take()
 
-    def run(self, order: Order, part: Part) -> Done:
-        """Read, compute and write one block, while other threads do the same with others."""
+    def run(self, order: str, part: Sequence[int]) -> Done:
+        """Read, compute and write one block, while other threads do the same with others.
+
+        Parameters
+        ----------
+        order
+            What `Order.to_text` gave.
+        part
+            The fields of a `Part`.
+        """
         with self._room:
-            digest = self._bench_for(order).run(part)
+            digest = self._bench_for(order).run(Part(*part))
             return Done(digest, self._clock.take(), self._told.take())
 
     def _survey(self, share: int) -> Survey:
         return survey(*self._open(), self._options.batch, self._options.max_memory, share)
 
-    def _bench_for(self, order: Order) -> "_Bench":
+    def _bench_for(self, order: str) -> "_Bench":
         with self._opening:
             if self._bench is None:
                 self._bench = self._threads.do("infer", self._make_bench, order)
             return self._bench
 
-    def _make_bench(self, order: Order) -> "_Bench":
+    def _make_bench(self, order: str) -> "_Bench":
         engine, sources = self._open()
         self._told.take()  # which the survey told already
-        return _Bench(order, engine, sources, self._threads, self._clock, self._told.add)
+        return _Bench(Order.from_text(order), engine, sources, self._threads, self._clock, self._told.add)
 
     def _open(self) -> tuple[Engine, list[Source]]:
         """Open the work in the thread that will infer, where some libraries set up what they need."""
@@ -230,18 +249,6 @@ def dask_setup(worker: Worker) -> None:  # noqa: ARG001
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def survey_task(name: str, share: int) -> tuple[Survey, tuple[str, ...]]:
-    """Plan a job in a worker; the task of `Desk.survey`."""
-    with _done_elsewhere():
-        return _desk(name).survey(share)
-
-
-def block_task(name: str, order: Order, part: Part) -> Done:
-    """Do a block in a worker; the task of `Desk.run`."""
-    with _done_elsewhere():
-        return _desk(name).run(order, part)
-
-
 def fingerprint(sources: Sequence[Source]) -> str:
     """Return a hash of what this machine sees of stacks: paths, shapes, sizes and times of their files.
 
@@ -249,19 +256,6 @@ def fingerprint(sources: Sequence[Source]) -> str:
     """
     text = json.dumps([source.description for source in sources])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _desk(name: str) -> Desk:
-    return cast(Desk, get_worker().plugins[name])
-
-
-@contextmanager
-def _done_elsewhere() -> Iterator[None]:
-    """Let another worker do the task that this one, since it closes, doesn't end."""
-    try:
-        yield
-    except CancelledError as error:
-        raise Reschedule from error
 
 
 def _check(order: Order, engine: Engine, sources: Sequence[Source]) -> None:

@@ -57,6 +57,18 @@ def test_other_measures_are_only_told(measure):
     assert Accuracy(9, 0, {measure: 0.1}).missed == ""
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_has_difference_1_whatever_the_scale(value, scale):
+    expected = np.full((len(SLICES), 2), scale, np.float32)
+    for broken in (slice(None), slice(7, 8)):
+        found = expected.copy()
+        found[broken] = value
+        for first, second in ((expected, found), (found, expected)):
+            told = compared({"singular_values": first}, {"singular_values": second})
+            assert told.measures == {"largest_difference_of_sigma1": 1}
+
+
 def test_vectors_of_which_none_can_be_compared_are_not_passed_in_silence():
     """They may be any mixture, so that nothing is known of the file."""
     found = compared(turned(1, gap=0.991), turned(0.1, gap=0.991))

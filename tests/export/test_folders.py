@@ -3,10 +3,11 @@
 import errno
 import re
 import shutil
+from contextlib import contextmanager
 
 import pytest
 import tifffile
-from commands import ON_A_RUN, QUICK, assert_refused, call
+from commands import ON_A_RUN, QUICK, assert_refused, call, with_layer
 
 from eigenfeatures.eigen.phantom import make_phantom
 from eigenfeatures.export import pipeline, steps
@@ -84,6 +85,7 @@ def test_statistics_need_no_room_for_a_training(stacks, tmp_path):
 @pytest.mark.parametrize("command", ON_A_RUN)
 def test_a_folder_that_is_no_run_is_refused(command, stacks, tmp_path):
     assert_refused(call(command, tmp_path / "none"), "none is not the folder of a run")
+    assert not (tmp_path / "none").exists()
     assert_refused(call(command, stacks), "samples is not the folder of a run")
     (tmp_path / "run.toml").write_text('title = "my own"')
     assert_refused(call(command, tmp_path), r"run\.toml is not the record of a run")
@@ -163,6 +165,24 @@ def test_a_step_waits_for_no_other_in_the_same_run(finished_run, command):
     with alone_in(finished_run):
         assert_refused(call(command, finished_run), "belongs to a run that is at work; wait for its end")
     assert _content(finished_run) == before
+
+
+def test_settings_are_those_that_another_step_left_just_before(finished_run, tmp_path, monkeypatch):
+    """Another `features` ends after this one was called and before it has the lock."""
+    run = with_layer(finished_run, tmp_path / "run", "relu2")
+
+    @contextmanager
+    def outrun(folder):
+        text = (folder / "run.toml").read_text(encoding="utf-8")
+        (folder / "run.toml").write_text(text.replace('layer = "relu2"', 'layer = "relu1"'), encoding="utf-8")
+        with alone_in(folder):
+            yield
+
+    monkeypatch.setattr(steps, "alone_in", outrun)
+    answer = call("features", run)
+    assert answer.code == 0, answer.error
+    assert pipeline.RunFolder.open(run).settings.layer == "relu1"
+    assert "still have" not in answer.error, "nothing is outdated by this step"
 
 
 def test_a_run_that_another_one_outran_is_refused(stacks, trained, tmp_path, monkeypatch):

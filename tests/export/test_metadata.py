@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from commands import assert_refused, call
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.model_file import load_model
@@ -114,6 +115,18 @@ def test_files_that_are_not_ours_are_refused(tmp_path):
     foreign = onnx.helper.make_model(onnx.helper.make_graph([identity], "g", values[:1], values[1:]))
     with pytest.raises(InputError, match="was not exported by eigenfeatures"):
         opened(saved(foreign, tmp_path / "foreign.onnx"))
+
+
+@pytest.mark.parametrize("command", ["infer", "model-info"])
+def test_what_is_too_large_for_a_model_is_not_read(command, stacks, tmp_path, monkeypatch):
+    """As a raw volume in the place of MODEL."""
+    raw = tmp_path / "scan.raw"
+    with raw.open("wb") as file:
+        file.truncate(2**31)
+    monkeypatch.setattr(metadata.Path, "read_bytes", lambda _: pytest.fail("the file was read"))
+    further = (stacks, "--out", tmp_path / "out", "--device", "cpu") if command == "infer" else ()
+    reason = r"scan\.raw has 2\.0 GiB, and an ONNX .* less than 2 GiB; give MODEL first, then the stacks"
+    assert_refused(call(command, raw, *further), reason)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from eigenfeatures.eigen.preprocessing import Preprocessing
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.export import accuracy, half_precision, precision, quantisation
 from eigenfeatures.export.accuracy import compare_files
+from eigenfeatures.export.agreement import ExportCheck
 from eigenfeatures.export.graph_edits import LAYERS
 from eigenfeatures.export.half_precision import emulate_float16, to_float16
 from eigenfeatures.export.metadata import model_info, read_metadata
@@ -300,9 +301,12 @@ def test_vectors_of_which_none_was_compared_are_refused_or_forced(
 ):
     """As where every slice is ill-determined. (The float32 file is there already, which saves its export.)"""
     monkeypatch.setattr(accuracy, "ILL_DETERMINED_RATIO", 0.01)
-    monkeypatch.setattr(
-        precision, "export_step", lambda *_, path, **__: shutil.copy(variants["float32"][0], path)
-    )
+
+    def copied(*_, path, **__):
+        shutil.copy(variants["float32"][0], path)
+        return ExportCheck(8, {"gap": 0.0}, 0)
+
+    monkeypatch.setattr(precision, "export_step", copied)
     out = tmp_path / "new.onnx"
     command = ("export", finished_run, "--precision", "float16", "--out", out)
     assert_refused(
@@ -311,6 +315,9 @@ def test_vectors_of_which_none_was_compared_are_refused_or_forced(
         r"since the first one is ill-determined in every slice \(σ₂/σ₁ above 0.01\); .* add --force",
     )
     assert not out.exists()
+    told = parsed(call(*command, "--force", "--json"))
+    assert read_metadata(out)["accuracy"] == told["accuracy"]
+    assert (told["accuracy"]["slices"], told["accuracy"]["undetermined_vectors"]) == (20, 20)
 
 
 def test_what_can_not_be_had_is_refused_before_any_work(finished_run, tmp_path):

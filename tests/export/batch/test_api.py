@@ -89,6 +89,52 @@ def test_stopping_early_leaves_no_thread(finished_run, stacks):
     assert names & {"read", "prepare", "infer"} == set()
 
 
+@pytest.fixture
+def fake(monkeypatch):
+    engine = FakeEngine()
+    monkeypatch.setattr(api, "open_engine", lambda *_, **__: engine)
+    return engine
+
+
+def test_a_missing_stack_leaves_no_engine_open(fake, tmp_path):
+    with pytest.raises(InputError, match=r"none\.tif"):
+        export.infer("fake", tmp_path / "none.tif")
+    assert fake.closed
+
+
+@pytest.mark.parametrize("end", ["close", "forget"])
+def test_stopping_before_the_first_block_leaves_nothing_open(end, fake, noise, monkeypatch):
+    closed, opened = [], api.open_any
+    monkeypatch.setattr(api, "open_any", lambda *given: watched(opened(*given)))
+
+    def watched(stack):
+        monkeypatch.setattr(type(stack), "close", lambda _: closed.append("stack"))
+        return stack
+
+    blocks = export.infer("fake", noise, max_memory="64GB")
+    assert not fake.closed
+    if end == "close":
+        blocks.close()
+    del blocks
+    assert fake.closed
+    assert closed == ["stack"]
+
+
+@pytest.mark.usefixtures("fake")
+def test_the_engine_that_took_the_place_of_another_is_closed(noise, monkeypatch):
+    large = FakeEngine()
+    monkeypatch.setattr(api, "fit_engine", lambda *_, **__: large)
+    list(export.infer("fake", noise, max_memory="64GB"))
+    assert large.closed
+
+
+def test_no_model_is_opened_for_what_is_no_size(noise, monkeypatch):
+    monkeypatch.setattr(api, "open_engine", lambda *_, **__: pytest.fail("a model was opened"))
+    for size in ("9" * 400, float("inf"), float("nan"), "much"):
+        with pytest.raises(InputError, match="is no size; give one such as 4GB"):
+            export.infer("fake", noise, max_memory=size)
+
+
 def test_a_mistake_is_told_at_once(finished_run, stacks):
     with pytest.raises(InputError, match="gives no output 'colour'"):
         export.infer(finished_run, stacks / "sample1.tif", outputs=["colour"])

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import tifffile
-from commands import assert_refused, call, random_stack, spawn
+from commands import call, random_stack, spawn
 from distributed import Future, LocalCluster
 from fake_engine import computing, hold, run_job
 
@@ -336,40 +336,3 @@ def _group(process):
         return os.getpgid(process.pid)
     except ProcessLookupError:
         return None
-
-
-REFUSED = {
-    "no number": (["--cluster", "local:many"], "'local:many' is no cluster; give local:N or tcp://host:port"),
-    "no worker": (["--cluster", "local:0"], "'local:0' is no cluster"),
-    "another protocol": (["--cluster", "http://host:80"], "is no cluster"),
-    "no scheduler": (["--cluster", "tcp://127.0.0.1:9"], "no scheduler answers in 1 s; check the address"),
-    "one file": (["--cluster", "local:2", "--format", "tiff"], "use zarr with --cluster"),
-    "a trace": (["--cluster", "local:2", "--profile"], "leave it out with --cluster"),
-    "threads": (["--threads", "0"], "--threads 0 is out of range"),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_a_bad_option_is_one_line(what, stack, tmp_path, monkeypatch):
-    monkeypatch.setattr(clusters, "PATIENCE", 1)
-    options, reason = REFUSED[what]
-    (tmp_path / "m.onnx").touch()
-    assert_refused(call("infer", tmp_path / "m.onnx", stack, "--out", tmp_path / "out", *options), reason)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_scheduler_without_workers_is_refused(stack, tmp_path, monkeypatch):
-    monkeypatch.setattr(clusters, "PATIENCE", 1)
-    with (
-        LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as empty,
-        pytest.raises(InputError, match=r"has no worker; start some by 'dask worker'"),
-    ):
-        run_job(stack, tmp_path / "out", cluster=empty.scheduler_address, **OPTIONS)
-
-
-def test_a_missing_package_is_one_line(stack, tmp_path, monkeypatch):
-    for name in ("cluster", "worker"):
-        monkeypatch.delitem(sys.modules, f"eigenfeatures.export.batch.{name}")
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError, match=r"pip install 'eigenfeatures\[cluster\]'"):
-        run_job(stack, tmp_path / "out", cluster="local:2", **OPTIONS)

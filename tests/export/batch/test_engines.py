@@ -1,7 +1,9 @@
 """Every engine gives what the run's own network and NumPy give, or says why it can't."""
 
+import hashlib
 import json
 import shutil
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from eigenfeatures.eigen.responses import responses
 from eigenfeatures.eigen.stacks import Region
 from eigenfeatures.export import agreement
 from eigenfeatures.export.accuracy import compare_files
+from eigenfeatures.export.batch import ort_engine
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import DeviceMemoryError, open_engine
 from eigenfeatures.export.batch.source import Reading, open_sources
@@ -291,6 +294,55 @@ def test_where_maps_lie_is_in_the_file_or_asked_of_the_network(finished_run, tmp
     save_graph(proto, tmp_path / "m.onnx")
     with pytest.raises(InputError, match=r"does not say what it takes \(an offset of nan\)"):
         open_engine(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    "classes", [[["a"], ["b"], ["c"], ["d"]], ["a", "a", "b", "c"], ["a", "b", "c", 4], ["a", None, "c", "d"]]
+)
+def test_classes_are_distinct_names_as_they_become_columns(classes, finished_run, tmp_path):
+    proto = onnx.load_model(finished_run / "model.onnx")
+    add_metadata(proto, {"classes": classes})
+    save_graph(proto, tmp_path / "m.onnx")
+    with pytest.raises(InputError, match=r"m\.onnx does not say .* \(classes that are not distinct names\)"):
+        open_engine(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("outputs", [None, ["eigenfeatures"]])
+@pytest.mark.parametrize("named", [True, False])
+def test_what_was_checked_is_what_is_run(named, outputs, finished_run, raw, tmp_path, monkeypatch):
+    """Whatever takes the file's place meanwhile. Where the maps aren't named, the whole graph is run."""
+    file = tmp_path / "m.onnx"
+    if named:
+        shutil.copy(finished_run / "model.onnx", file)
+    else:
+        without_named_maps(finished_run, file)
+    digest, read = hashlib.sha256(file.read_bytes()).hexdigest(), ort_engine.open_graph
+    expected = open_engine(file, outputs, "ort-cpu")(raw[:1])
+
+    def read_and_replace(path):
+        found = read(path)
+        path.write_bytes(b"another file")
+        return found
+
+    monkeypatch.setattr(ort_engine, "open_graph", read_and_replace)
+    opened = open_engine(file, outputs, "ort-cpu")
+    assert opened.facts.sha256 == digest
+    for name, array in opened(raw[:1]).items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_engine_keeps_no_copy_of_its_file(named, finished_run, tmp_path):
+    """Beside the weights that ONNX Runtime makes of it."""
+    file = finished_run / "model.onnx" if named else without_named_maps(finished_run, tmp_path / "m.onnx")
+    tracemalloc.start()
+    try:
+        opened = open_engine(file, None, "ort-cpu")
+        kept = max(trace.size for trace in tracemalloc.take_snapshot().traces)
+    finally:
+        tracemalloc.stop()
+    opened.close()
+    assert kept < file.stat().st_size // 2
 
 
 @pytest.mark.parametrize("name", ["../../outside", "/outside", "blocks", "file", "relu2/../../outside"])

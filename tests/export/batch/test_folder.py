@@ -60,6 +60,17 @@ def test_a_line_that_a_kill_cut_short_does_not_count(begun, kept):
     assert journal.read_text() == first + second
 
 
+def test_a_line_whose_end_alone_is_cut_counts_and_the_next_one_too(begun):
+    journal = begun.path / "journal.txt"
+    whole = journal.read_text()
+    journal.write_text(whole.removesuffix("\n"))
+    with open_folder(begun.path, RECORD, True) as again:
+        assert again.done == {0, 1}
+        assert journal.read_text() == whole
+        again.commit(2, arrays(2))
+    assert open_folder(begun.path, RECORD, True).done == {0, 1, 2}
+
+
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"half")])
 def test_a_block_that_is_gone_or_damaged_is_done_again(begun, damage):
     damage(begun.path / "blocks" / "00000000.npz")
@@ -75,6 +86,22 @@ def test_a_journal_that_is_no_text_counts_for_nothing(begun):
 def test_what_can_t_be_a_folder_is_said(tmp_path):
     with pytest.raises(InputError, match="can't be a folder"):
         open_folder(tmp_path / ("n" * 300), RECORD, False)
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
+    out = tmp_path / ("n" * 255)
+    check_writable(out)
+    open_folder(out, RECORD, False).close()
+    check_writable(out)
+    assert [file.name for file in out.iterdir()] == ["infer.json"]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_trial_that_a_kill_left_behind_is_known_as_such(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    check_writable(tmp_path)
+    (left,) = tmp_path.iterdir()
+    assert files.is_leftover(left)
 
 
 def test_what_a_kill_left_behind_is_removed(begun):

@@ -176,6 +176,7 @@ REFUSED = {
     "threads": (["--threads", "2000"], "--threads 2000 is out of range; give 1 to 1024"),
     "a batch": (["--batch-size", "0"], "--batch-size 0 is out of range"),
     "a size": (["--max-memory", "lots"], "--max-memory 'lots' is no size"),
+    "more than there are numbers for": (["--max-memory", "9" * 400 + "GB"], "9GB' is no size; give one"),
     "too little memory": (["--max-memory", "20MB"], "--max-memory 19 MiB is too little"),
     "a format": (["--format", "png"], "--format 'png' is unknown; choose one of zarr, tiff"),
     "an engine": (["--engine", "jax"], "engine 'jax' is unknown"),
@@ -199,6 +200,11 @@ def test_a_bad_option_is_one_line_and_nothing_is_left(what, finished_run, stacks
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_no_model_is_opened_for_what_is_no_size(stacks, tmp_path):
+    answer = call("infer", tmp_path / "none", stacks, "--out", tmp_path / "out", "--max-memory", "9" * 400)
+    assert_refused(answer, "9' is no size; give one such as 4GB")
+
+
 def test_a_folder_that_no_permission_bars_but_can_t_be_made_is_refused_at_once(finished_run, stacks):
     """Before the model is opened."""
     answer = call("infer", finished_run, stacks / "sample1.tif", "--out", "/proc/deep/x")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import zarr
@@ -27,6 +28,7 @@ from eigenfeatures.export.batch.source import Reading, open_sources
 from eigenfeatures.export.batch.whole_graph import check_room, largest_maps
 from eigenfeatures.export.batch.whole_slice import WholeSlice
 from eigenfeatures.export.batch.windows import Windows
+from eigenfeatures.export.metadata import save_graph
 from eigenfeatures.export.tables import numbers, read_table
 from eigenfeatures.kernels import standardized_gradient
 
@@ -183,6 +185,30 @@ def test_maps_that_a_file_for_any_size_has_no_room_for_are_refused_before_any_ar
     check_room(engine, SIZE, 432_000)
     with pytest.raises(InputError, match="leaves 431999 bytes"):
         check_room(engine, SIZE, 431_999)
+
+
+def test_slices_too_small_for_the_rank_are_told_as_such(any_size, finished_run, stack, tmp_path):
+    """And not as a mistake in the file."""
+    for model, further in ((any_size, ()), (finished_run, ("--engine", "torch", "--outputs", "gap"))):
+        job = ("infer", model, stack, "--out", tmp_path / "out", "--device", "cpu", *further)
+        assert_refused(
+            call(*job, "--roi", "0,0,2,3"),
+            r"slices of 2×3 pixels are too small for rank 2 of .*; use a larger --roi$",
+        )
+        assert not (tmp_path / "out").exists()
+    answer = call("infer", any_size, stack, "--out", tmp_path / "out", "--roi", "0,0,4,3")
+    assert answer.code == 0, answer.error
+
+
+def test_a_graph_may_hold_values_that_are_no_tensors(any_size, tmp_path):
+    proto = onnx.load_model(any_size)
+    for kind, inputs, output in (
+        ("SequenceConstruct", [proto.graph.input[0].name], "slices_in_a_list"),
+        ("SequenceLength", ["slices_in_a_list"], "length"),
+    ):
+        proto.graph.node.append(onnx.helper.make_node(kind, inputs, [output]))
+    save_graph(proto, tmp_path / "m.onnx")
+    assert largest_maps(tmp_path / "m.onnx", SIZE) == largest_maps(any_size, SIZE) > 0
 
 
 def test_where_not_even_one_whole_slice_fits_the_folder_of_the_run_is_the_way_out(any_size, finished_run):

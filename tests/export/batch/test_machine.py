@@ -4,11 +4,12 @@ import json
 import os
 import platform
 
+import numpy as np
 import pytest
 import tifffile
 import torch
-from commands import random_stack
-from fake_engine import run_job
+from commands import call, random_stack
+from fake_engine import FakeEngine, run_job
 from llvmlite.binding import get_host_cpu_name
 
 from eigenfeatures.eigen.errors import InputError
@@ -84,5 +85,36 @@ def test_the_record_tells_the_processor_and_the_threads(stack, tmp_path, monkeyp
     found = [json.loads((tmp_path / out / "infer.json").read_text())["machine"] for out in ("asked", "usual")]
     processor = f"{platform.machine()} {get_host_cpu_name()}"
     assert found == [{"processor": processor, "threads": threads} for threads in (5, 3)]
+
+
+def named(name, *, torch_on_cpu=False):
+    engine = FakeEngine()
+    engine.name, engine.torch_on_cpu = name, torch_on_cpu
+    return engine
+
+
+def test_threads_are_those_of_every_library_that_computes(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 4}, raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-    assert machine("torch-cpu") == {"processor": processor, "threads": 7}
+    found = [
+        machine(named("ort-cpu")),
+        machine(named("ort-cpu", torch_on_cpu=True)),
+        machine(named("torch-cpu")),
+        machine(named("torch-cpu", torch_on_cpu=True)),
+    ]
+    for each in found:
+        assert each.pop("processor") == f"{platform.machine()} {get_host_cpu_name()}"
+    assert found == [{"threads": 3}, {"threads": 3, "torch_threads": 7}, {"threads": 7}, {"threads": 7}]
+
+
+@pytest.mark.parametrize("outputs", ["probabilities", "probabilities,gap"])
+def test_the_record_tells_the_threads_of_torch_where_it_decomposes_large_slices(
+    outputs, finished_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    np.save(tmp_path / "scan.npy", random_stack((2, 60, 50)))
+    job = ("infer", finished_run, tmp_path / "scan.npy", "--out", tmp_path / "out", "--engine", "ort-cpu")
+    answer = call(*job, "--outputs", outputs)
+    assert answer.code == 0, answer.error
+    recorded = json.loads((tmp_path / "out" / "infer.json").read_text())["machine"]
+    assert recorded.get("torch_threads") == (7 if "gap" in outputs else None)

@@ -106,6 +106,12 @@ def test_what_is_no_size_is_refused(text):
         parse_bytes(text)
 
 
+@pytest.mark.parametrize("unit", ["", "TB"])
+def test_a_size_beyond_all_floats_is_refused(unit):
+    with pytest.raises(InputError, match="is no size; give one such as 4GB"):
+        parse_bytes("9" * 300 + unit if unit else "9" * 400)
+
+
 def test_sizes_are_written():
     assert [format_bytes(size) for size in (3, 300 * MIB, 3 * 2**30)] == ["3 bytes", "300 MiB", "3.0 GiB"]
 

@@ -15,7 +15,7 @@ from fake_engine import QUIET, FakeEngine
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.progress import silent
-from eigenfeatures.export.batch import opening, worker
+from eigenfeatures.export.batch import opening, tasks, worker
 from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.plan import WORKER_BLOCKS
 from eigenfeatures.export.batch.to_folder import infer_to_folder
@@ -206,12 +206,12 @@ def test_the_engine_is_closed_when_no_stage_has_a_block(address, stack, alone, e
     assert content(tmp_path / "out") == alone
 
 
-@pytest.mark.parametrize("task", [worker.survey_task, worker.block_task])
+@pytest.mark.parametrize("task", [tasks.survey_task, tasks.block_task])
 def test_a_worker_that_has_closed_leaves_its_tasks_to_others(task, monkeypatch):
     desk = worker.Desk(Path("fake"), [], Options())
     desk.setup(None)
     asyncio.run(desk.teardown(None))
-    monkeypatch.setattr(worker, "_desk", lambda _: desk)
+    monkeypatch.setattr(tasks, "_desk", lambda _: desk)
     with pytest.raises(Reschedule):
         task("job", *[None] * (task.__code__.co_argcount - 1))
 
