@@ -88,7 +88,7 @@ class ChunkedStack(ArrayStack):
                 name = ".".join(map(str, chunk))
                 raise InputError(
                     f"{self._name(holes[0])} lacks chunk {name}; copy the data again or, "
-                    "if empty chunks were left out on purpose, have them filled (missing: fill)"
+                    "if empty chunks were left out on purpose, have them filled (--missing fill)"
                 )
             self._filled.update(holes)
 

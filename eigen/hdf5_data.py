@@ -250,7 +250,7 @@ class VirtualStack(Stack):
         else:
             raise InputError(
                 f"{self._name(run[0])} is in none of the files that it is put together of; write it anew or "
-                "have such slices filled (missing: fill)"
+                "have such slices filled (--missing fill)"
             )
 
 

@@ -7,6 +7,7 @@ name, follow paths out of the folder, and take what isn't there for fill values.
 import os
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,6 +16,7 @@ from eigenfeatures.eigen.stacks import one_line
 
 _MOST_LINKS = 100  # on one path; more of them go round in circles
 _LONGEST = 200  # of names, in messages
+_MOST_SHOWN = 8  # members of a group, in messages
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Links:
             held, key = getattr(node.id, "links", None), encoded(step)  # only groups have some
             if held is None or not held.exists(key):
                 said = f"a link in it leads to '{shown(step)}', which is not there" if links else ""
-                raise InputError(f"{where}: {said or 'is not in the file'}; {_held(node)}")
+                raise InputError(f"{where}: {said or 'is not in the file'}; {_held(node, step)}")
             kind = held.get_info(key).type
             if kind == self.h5py.h5l.TYPE_HARD:
                 node = node[key]
@@ -135,9 +137,10 @@ def neighbour(where: str, name: str, beside: Path, folder: Path) -> Path:
     except (OSError, RuntimeError, ValueError):  # symbolic links in circles, or no name of a file
         inside = False
     if not inside:
+        away = ".." in PurePath(name).parts or PurePath(name).is_absolute()
+        way = "outside of its folder" if away else "by a symbolic link that doesn't end in its folder"
         raise InputError(
-            f"{where}: leads to {said} outside of its folder, which isn't followed for safety; "
-            "open that file itself"
+            f"{where}: leads to {said} {way}, which isn't followed for safety; open that file itself"
         )
     with suppress(OSError):  # a name that is too long, or a place that may not be looked at
         if path.is_file():  # nor anything that could hang, such as a pipe
@@ -197,9 +200,14 @@ def shown(name: str | bytes) -> str:
 
 
 def _members(group: Any) -> str:
-    return ", ".join(shown(name) for name in list(group)[:8])
+    names = [shown(name) for name in group]
+    return ", ".join(names[:_MOST_SHOWN]) + (", …" if len(names) > _MOST_SHOWN else "")
 
 
-def _held(node: Any) -> str:
-    members = _members(node) if hasattr(node.id, "links") else ""
-    return f"{shown(node.name)} has {members or 'no members'}"
+def _held(node: Any, wanted: str) -> str:
+    """Say what a group holds, with the name that is most like the wanted one, if any is."""
+    if not hasattr(node.id, "links"):
+        return f"{shown(node.name)} has no members"
+    near = get_close_matches(shown(wanted), [shown(name) for name in node], 1)
+    said = f"did you mean {near[0]}? " if near else ""
+    return f"{said}{shown(node.name)} has {_members(node) or 'no members'}"

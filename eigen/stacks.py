@@ -242,7 +242,7 @@ class Stack(Closing):
             if not self._fills:
                 raise InputError(
                     f"{self._name(index)} holds NaN or infinite values; replace them before the analysis, "
-                    "or, in infer, have them filled with 0 (missing: fill)"
+                    "or have infer fill them with 0 (--missing fill)"
                 )
             image[~np.isfinite(image)] = 0
             self._filled.add(index)

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eigenfeatures.export.batch.api import Block, infer
+    from eigenfeatures.export.batch.source import Reading
 
-__all__ = ["Block", "infer"]
+__all__ = ["Block", "Reading", "infer"]
 
 
 def __getattr__(name: str) -> Any:

@@ -242,14 +242,21 @@ def _check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
         old, new = _flat(before.get(section)), _flat(now[section])
         for name in {**old, **new}:
             if old.get(name) != new.get(name):
-                now_is = "not given" if new.get(name) is None else f"{new.get(name)}"
-                difference = f"with {name} = {old.get(name)}, and now it is {now_is}"
-                if section != "settings":
-                    difference = f"from another {section.removesuffix('s')} ({name} differs)"
+                if section == "settings":
+                    was, now_is = (given.get(name) for given in (old, new))
+                    difference = f"with {name} = {_said(was)}, and now it is {_said(now_is)}"
+                else:
+                    what, of_files, _ = name.partition(".files.")
+                    said = f"the files of {what} were changed since" if of_files else f"{name} differs"
+                    difference = f"from another {section.removesuffix('s')} ({said})"
                 raise InputError(
                     f"{path} was made {difference}; resume with the same model, stacks and settings "
                     "or choose another folder for --out"
                 )
+
+
+def _said(setting: Any) -> str:
+    return "not given" if setting is None else str(setting)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

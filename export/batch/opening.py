@@ -55,7 +55,7 @@ def open_work(
     sources: list[Source] = []
     try:
         sources = open_sources(stacks, options.reading, engine.facts)
-        for note in (note for source in sources for note in source.stack.notes):
+        for note in (note for source in sources for note in source.notes):
             say(note)
         engine = _fitted(engine, model, options, sources, clock, say)
         if options.tf32:

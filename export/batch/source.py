@@ -86,6 +86,8 @@ class Source:
         The chosen slices, by their number in the stack.
     stated : VoxelSize or None
         Of the stack, in place of what its files say.
+    notes : tuple of str
+        What a person should know of how it is read.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Source:
     region: Region | None
     indices: NDArray[np.int64]
     stated: VoxelSize | None = None
+    notes: tuple[str, ...] = ()
 
     def read(self, first: int, count: int) -> NDArray[Any]:
         """Read some of the chosen slices, ``(count, h, w)``.
@@ -226,12 +229,17 @@ def source_of(stack: Stack, reading: Reading, facts: ModelFacts, name: str = "st
         When the stack has no slices, or they don't suit the model.
     """
     slices, height, width = stack.shape
-    region = reading.region
+    region, notes = reading.region, stack.notes
     if region is None and reading.overlap is None and facts.crop is not None and facts.size is not None:
         # The centre, as in training.
         whole = Region(0, 0, height, width)
         region = whole.centre(*facts.size) if min(height, width) >= facts.crop else None
-    source = Source(name, stack, region, np.arange(0, slices, reading.every), reading.voxel_size)
+        if region not in (None, whole):
+            notes += (
+                f"{stack.path}: slices are cropped at the centre from {height}×{width} to "
+                f"{region.height}×{region.width}, as those of the training; --overlap takes whole slices",
+            )
+    source = Source(name, stack, region, np.arange(0, slices, reading.every), reading.voxel_size, notes)
     if not len(source.indices):
         raise InputError(f"{stack.path}: holds no slices")
     stack.read([], region)  # which checks the region

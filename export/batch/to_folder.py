@@ -2,6 +2,7 @@
 
 import csv
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -248,9 +249,13 @@ class _Job:
 
 
 def summarise(table: Path, classes: Iterable[str]) -> dict[str, Any]:
-    """Count the rows of ``slices.csv``; where the stacks are named after classes, also the right ones."""
+    """Count the rows of ``slices.csv`` and what was predicted.
+
+    Where the stacks are named after classes, the right predictions are counted, too.
+    """
     slices = flagged = filled = right = 0
     known, labelled = set(classes), True
+    predicted: Counter[str] = Counter()
     with table.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             sample = row["stack"].partition("/")[0]
@@ -259,8 +264,10 @@ def summarise(table: Path, classes: Iterable[str]) -> dict[str, Any]:
             filled += "filled" in row["flag"].split(";")
             labelled = labelled and sample in known and "predicted" in row
             right += row.get("predicted") == sample
+            predicted.update([row["predicted"]] if row.get("predicted") else [])
     facts: dict[str, Any] = {"slices": slices, "flagged_slices": flagged}
     facts |= {"filled_slices": filled} if filled else {}
+    facts |= {"predicted": dict(predicted.most_common())} if predicted else {}
     return {**facts, "accuracy": right / slices} if labelled else facts
 
 

@@ -188,3 +188,14 @@ def test_a_file_that_is_being_written_is_told_as_such(tmp_path: Path, linked: bo
     assert "\n" not in str(refusal.value)
     with open_volume(given) as stack:
         assert stack.shape == SHAPE
+
+
+def test_a_name_like_the_mistyped_one_is_shown_among_many(tmp_path):
+    path = tmp_path / "v.h5"
+    with h5py.File(path, "w") as file:
+        for name in (*(f"a{number}" for number in range(9)), "raw"):
+            file.create_group(name)
+    with pytest.raises(InputError, match=r"is not in the file; did you mean raw\? / has a0, a1, .*, a7, …$"):
+        open_volume(f"{path}:/rwa")
+    with pytest.raises(InputError, match=r"is not in the file; / has a0, a1, .*, a7, …$"):
+        open_volume(f"{path}:/zzzzzz")

@@ -127,7 +127,7 @@ def test_slices_that_no_file_gives_are_missing(folder: Path, axis: int) -> None:
         if axis == 0:
             np.testing.assert_array_equal(stack.read(range(2, 6)), VOLUME[2:6])
         with pytest.raises(
-            InputError, match=r"v\.h5:/entry/data: slice 0 .* is in none of the files .*\(missing: fill\)"
+            InputError, match=r"v\.h5:/entry/data: slice 0 .* is in none of the files .*\(--missing fill\)"
         ):
             stack.read(range(len(view)))
     with open_volume(path, axis=axis, missing="fill") as stack:
@@ -203,7 +203,7 @@ def test_a_source_that_is_led_elsewhere_meanwhile_is_refused(folder: Path) -> No
         stack.read([0])
         (folder / "pieces" / "1.h5").rename(folder.parent / "1.h5")
         (folder / "pieces" / "1.h5").symlink_to(folder.parent / "1.h5")
-        with pytest.raises(InputError, match=r"leads to 'pieces/1\.h5' outside of its folder"):
+        with pytest.raises(InputError, match=r"leads to 'pieces/1\.h5' by a symbolic link that doesn't end"):
             stack.read(range(9))
 
 

@@ -234,7 +234,7 @@ def test_a_slice_along_another_axis_is_named_by_it(tmp_path: Path) -> None:
         with (
             _make(tmp_path, kind, volume, axis=1) as stack,
             pytest.raises(
-                InputError, match=r"slice 10 along axis 1 .* have them filled with 0 \(missing: fill"
+                InputError, match=r"slice 10 along axis 1 .* have infer fill them with 0 \(--missing fill"
             ),
         ):
             stack.read([9, 10])

@@ -85,6 +85,7 @@ def test_several_stacks_share_a_table(tmp_path):
         tifffile.imwrite(tmp_path / "samples" / f"{name}.tif", images, photometric="minisblack")
     facts = run_job(tmp_path / "samples", tmp_path / "out", batch=2)
     assert facts["accuracy"] == 1
+    assert facts["predicted"] == {"bright": 9, "dark": 9}
     assert facts["flagged_slices"] == 18, "constant ones"
     rows = (tmp_path / "out" / "slices.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == ["bright"] * 9 + ["dark"] * 9
@@ -280,7 +281,7 @@ def test_slices_that_hold_nan_end_a_job_or_are_filled_and_flagged(tmp_path):
     stack[5, 2, 3] = np.nan
     zeroed = np.nan_to_num(stack)
     np.save(tmp_path / "s.npy", stack)
-    with pytest.raises(InputError, match=r"slice 5 .* holds NaN .* \(missing: fill\)"):
+    with pytest.raises(InputError, match=r"slice 5 .* holds NaN .* \(--missing fill\)"):
         run_job(tmp_path / "s.npy", tmp_path / "refused")
     facts = run_job(tmp_path / "s.npy", tmp_path / "filled", reading=Reading(missing="fill"))
     np.save(tmp_path / "s.npy", zeroed)

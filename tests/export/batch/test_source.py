@@ -112,8 +112,15 @@ def test_the_crop_of_the_training_is_repeated(stack):
     """Unless a region is given."""
     (source,) = opened(stack, facts=limited(size=(20, 20), crop=20))
     np.testing.assert_array_equal(source.read(0, 1)[0], random_stack()[0, 10:30, 10:30])
+    assert source.notes == (
+        f"{stack}: slices are cropped at the centre from 40×40 to 20×20, as those of the training; "
+        "--overlap takes whole slices",
+    )
     (source,) = opened(stack, facts=limited(size=(20, 20), crop=20), region=Region(0, 0, 20, 20))
     np.testing.assert_array_equal(source.read(0, 1)[0], random_stack()[0, :20, :20])
+    assert not source.notes
+    (source,) = opened(stack, facts=limited(size=(40, 40), crop=40))
+    assert not source.notes
 
 
 def test_windows_that_were_asked_for_are_of_the_whole_slice(stack):
