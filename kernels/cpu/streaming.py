@@ -6,12 +6,13 @@ Where float32 is enough
 -----------------------
 Of a tile without negative values the products may be summed in float32. Each entry of its Gram matrix T
 then has a relative error of at most k·2⁻²⁴, where k are the roundings on a product's way: 45 of 640 columns
-with vector lanes of sixteen (40 sums within a lane, four across, the product), 163 with lanes of four. So ``‖ΔT‖ ≤ k·2⁻²⁴·‖T‖`` (Perron–Frobenius: a matrix of
-magnitudes bounds the norm of any matrix below it). Summed over tiles, ``‖ΔG‖ ≤ k·2⁻²⁴·s_1²`` if all tiles
-are so, or others are exact, and that bounds ``‖Xᵀu_1 − s_1 v_1‖ / s_1``, the first triplet's residual:
-2.7·10⁻⁶ with lanes of sixteen, 9.7·10⁻⁶ with four. Rounding errors don't agree in practice, and the
-residual is some 10⁻⁸. Of further triplets, whose errors are magnified by s_1/s_i, and of values of both
-signs, where ``‖|X|‖`` may exceed s_1, nothing of the kind holds; they take float64.
+with vector lanes of sixteen (40 sums within a lane, four across, the product), 163 with lanes of four. So
+``‖ΔT‖ ≤ k·2⁻²⁴·‖T‖`` (Perron–Frobenius: a matrix of magnitudes bounds the norm of any matrix below it).
+Summed over tiles, ``‖ΔG‖ ≤ k·2⁻²⁴·s_1²`` if all tiles are so, or others are exact, and that bounds
+``‖Xᵀu_1 − s_1 v_1‖ / s_1``, the first triplet's residual: 2.7·10⁻⁶ with lanes of sixteen, 9.7·10⁻⁶ with
+four. Rounding errors don't agree in practice, and the residual is some 10⁻⁸. Of further triplets, whose
+errors are magnified by s_1/s_i, and of values of both signs, where ``‖|X|‖`` may exceed s_1, nothing of the
+kind holds; they take float64.
 """
 
 from typing import Any
