@@ -10,28 +10,14 @@ import numpy as np
 import pytest
 import zarr
 from random_volumes import random_images
+from zarr_files import SHAPE
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region
 from eigenfeatures.eigen.volumes import open_volume
 from eigenfeatures.eigen.watched_files import WatchedFiles
 
-SHAPE = (9, 12, 10)
 VOLUME = random_images(np.uint8, SHAPE)
-
-KINDS: dict[str, tuple[dict[str, Any], str]] = {  # how to write one, and the file with slice 4
-    "format 2": ({"zarr_format": 2}, "1.0.1"),
-    "format 3": ({"zarr_format": 3}, "c/1/0/1"),
-    "shards": ({"shards": (4, 12, 10)}, "c/1/0/0"),
-}
-
-
-@pytest.fixture(params=KINDS)
-def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
-    """Return a Zarr, and the file of a chunk that holds a part of slices 4 to 7."""
-    options, file = KINDS[request.param]
-    zarr.create_array(tmp_path / "v.zarr", data=VOLUME, chunks=(4, 6, 5), compressors=None, **options)
-    return tmp_path / "v.zarr", tmp_path / "v.zarr" / file
 
 
 def rewrite(file: Path) -> None:

@@ -17,19 +17,6 @@ from eigenfeatures.eigen.stacks import Missing, Region
 from eigenfeatures.eigen.volumes import open_volume
 
 VOLUME = random_images(np.uint8, SHAPE)
-KINDS: dict[str, tuple[dict[str, Any], str]] = {  # how to write one, and the file with slice 4
-    "format 2": ({"zarr_format": 2}, "1.0.1"),
-    "format 3": ({"zarr_format": 3}, "c/1/0/1"),
-    "shards": ({"shards": (4, 12, 10)}, "c/1/0/0"),
-}
-
-
-@pytest.fixture(params=KINDS)
-def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
-    """Return a Zarr, and the file of a chunk that holds a part of slices 4 to 7."""
-    options, file = KINDS[request.param]
-    path = write_zarr(tmp_path / "v.zarr", VOLUME, **options)
-    return path, path / file
 
 
 @pytest.mark.parametrize("missing", ["refuse", "fill"])
