@@ -44,5 +44,14 @@ def classification_metrics(
     }
 
 
+def unrecognised(metrics: dict[str, Any]) -> list[str]:
+    """Return the classes of which more slices were taken for others than were recognised."""
+    return [
+        name
+        for name, values in metrics["per_class"].items()
+        if values["recall"] is not None and values["recall"] < 0.5
+    ]
+
+
 def _ratio(part: np.int64, whole: np.int64 | int) -> float | None:
     return float(part / whole) if whole else None

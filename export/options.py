@@ -100,6 +100,8 @@ def _text(value: Any) -> str:
         return "–"
     if isinstance(value, dict):
         return "\n".join(f"{name} {_text(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value)) or "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -129,7 +129,8 @@ def test_a_run_that_nobody_watches_prints_notes_and_json_only(stacks, tmp_path, 
     assert parsed(answer)["report"] == str(tmp_path / "run" / "report.html")
     assert "\x1b" not in answer.error + answer.output
     assert "\r" not in answer.error + answer.output
-    notes = answer.error.splitlines()
+    # How much a network learns in so few iterations depends on the processor.
+    notes = [line for line in answer.error.splitlines() if "validation slices are recognised" not in line]
     assert len(notes) == 4, answer.error
     assert notes[0] == "samples: ignored README.txt"
     assert re.fullmatch(r"training on '\w+' will need about [\d.]+ GiB of [\d.]+ GiB free", notes[1])
@@ -203,6 +204,7 @@ def test_export_makes_the_graph_that_was_asked_for_and_model_info_reads_it(finis
     assert list(info["arrays"]) == ["relu1", "eigenfeatures"]
     text = call("model-info", out).output
     assert re.search(r"layer\W+relu1\b", text)
+    assert re.search(r"outputs\W+relu1, eigenfeatures\b", text)
     assert info["weights_sha256"] in "".join(re.split(r"\W+", text)), "folded, not cut"
 
 

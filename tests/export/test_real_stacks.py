@@ -56,6 +56,20 @@ def test_every_slice_of_every_material_is_in_the_table(real_run, rows):
     assert "ignored LICENSE" in notes
 
 
+def test_samples_that_the_network_does_not_recognise_are_named(real_run, rows):
+    folder, notes = real_run
+    held_out = [row for row in rows if row["split"] == "validation"]
+    missed = []
+    for material in MATERIALS:
+        right = [row["predicted"] == material for row in held_out if row["sample"] == material]
+        if np.mean(right) < 0.5:
+            missed.append(material)
+    assert missed, "four iterations teach little"
+    assert f"of {', '.join(missed)} less than half of the validation slices are recognised" in notes
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "recognises less than half of the validation slices" in text
+
+
 def test_the_report_does_not_call_measured_data_simulated(real_run):
     text = (real_run[0] / "report.html").read_text(encoding="utf-8")
     assert "cement" in text
