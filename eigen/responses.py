@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from eigenfeatures.eigen.choices import RESOLUTIONS
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.network import Network, square_side
+from eigenfeatures.eigen.network import Network, build_network, square_side
 from eigenfeatures.eigen.receptive_field import receptive_field
 
 
@@ -60,6 +60,15 @@ def responses(
             if len(found) == len(set(layers)):
                 break
     return found
+
+
+def map_shape(network: Network, layer: str, resolution: str, size: tuple[int, int]) -> tuple[int, int, int]:
+    """Return channels, height and width of a layer's maps to slices of some size, from nothing computed."""
+    with torch.device("meta"):
+        twin = build_network(network.preset, network.classes, size).eval()
+        maps = responses(twin, torch.empty(1, 1, *size), [layer], resolution)[layer]
+    _, channels, height, width = maps.shape
+    return channels, height, width
 
 
 def stride_of(network: Network, layer: str) -> int:

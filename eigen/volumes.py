@@ -80,7 +80,7 @@ def open_volume(
 
 
 def _open(source: str, axis: int) -> Stack:
-    path, name = _split(source)
+    path, name = split_source(source)
     if name or is_hdf5(path):
         return open_hdf5(path, name, axis)
     if is_zarr(path):
@@ -96,7 +96,7 @@ def _open(source: str, axis: int) -> Stack:
     return AcrossStack(stack, axis) if axis else stack
 
 
-def _split(source: str) -> tuple[Path, str]:
+def split_source(source: str) -> tuple[Path, str]:
     """Separate the data set's name from an HDF5 file's: the part after the first ":" that follows a file."""
     for position, letter in enumerate(source):
         if letter == ":" and Path(source[:position]).is_file() and not Path(source).exists():

@@ -102,16 +102,10 @@ def parse_outputs(text: str) -> tuple[str, ...]:
 
 def largest_rank(network: "Network", layer: str, resolution: str) -> int:
     """Return how many singular vectors the response maps of a slice have."""
-    import torch
+    from eigenfeatures.eigen.responses import map_shape
 
-    from eigenfeatures.eigen.network import build_network
-    from eigenfeatures.eigen.responses import responses
-
-    # On the meta device nothing is computed but the shape.
-    with torch.device("meta"):
-        twin = build_network(network.preset, network.classes, network.size).eval()
-        maps = responses(twin, torch.empty(1, 1, *network.size), [layer], resolution)[layer]
-    return min(maps.shape[1], maps.shape[2] * maps.shape[3])
+    channels, height, width = map_shape(network, layer, resolution, network.size)
+    return min(channels, height * width)
 
 
 def checked_request(

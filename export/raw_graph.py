@@ -1,5 +1,8 @@
 """The torch module that an exported graph is made of: from raw slices to the arrays of a `Request`."""
 
+from collections.abc import Callable, Collection
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +11,8 @@ from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.export.outputs import RESPONSE_MAPS, Request
 from eigenfeatures.export.svd_layer import SvdLayer
+
+Maps = dict[str, Tensor]
 
 
 class RawGraph(nn.Module):
@@ -36,13 +41,7 @@ class RawGraph(nn.Module):
     def from_images(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the arrays, and what they are made of, from standardised images ``(N, 1, H, W)``."""
         request = self.request
-        pooled = responses(self.network, images, request.pooled) if request.pooled else {}
-        maps = pooled
-        if request.resolution == "dense" and request.maps:
-            maps = responses(self.network, images, request.maps, "dense")
-        found = {name: maps[name] for name in request.maps}
-        if "logits" in pooled:
-            found |= {"logits": pooled["logits"], "probabilities": torch.softmax(pooled["logits"], 1)}
+        found, pooled, maps = of_network(request, partial(responses, self.network, images))
         if "alpha" in request.outputs:
             found |= _alpha(pooled[request.layer])
         if request.decomposes:
@@ -50,6 +49,35 @@ class RawGraph(nn.Module):
             found |= {"eigenfeatures": u, "singular_values": s, "gap": gap, "residual": residual}
             found[RESPONSE_MAPS] = maps[request.layer]
         return found
+
+
+def of_network(request: Request, respond: Callable[[Collection[str], str], Maps]) -> tuple[Maps, Maps, Maps]:
+    """Compute what a request needs of the network, for a graph and for the engine of torch alike.
+
+    Parameters
+    ----------
+    request
+        What is asked for.
+    respond
+        Layers and a resolution to their response maps, as `eigenfeatures.eigen.responses.responses` gives.
+
+    Returns
+    -------
+    found : dict
+        The arrays of the request that are the network's own: maps, logits and probabilities.
+    pooled : dict
+        Pooled maps by layer, among them those that ``alpha`` is of.
+    maps : dict
+        Maps by layer at the resolution of the request.
+    """
+    pooled = respond(request.pooled, "pooled") if request.pooled else {}
+    maps = pooled
+    if request.resolution == "dense" and request.maps:
+        maps = respond(request.maps, "dense")
+    found = {name: maps[name] for name in request.maps}
+    if "logits" in pooled:
+        found |= {"logits": pooled["logits"], "probabilities": torch.softmax(pooled["logits"], 1)}
+    return found, pooled, maps
 
 
 def _alpha(maps: Tensor) -> dict[str, Tensor]:

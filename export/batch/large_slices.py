@@ -5,6 +5,7 @@ strongest channel come from the whole slice in tiles, through the network of a r
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
 from eigenfeatures.export.batch.facts import CLASS_MAPS, ModelFacts
 from eigenfeatures.export.batch.folded import folded
+from eigenfeatures.export.batch.of_maps import kernel_threads
 from eigenfeatures.export.batch.out_of_memory import told_of_memory
 from eigenfeatures.export.batch.torch_copies import this_device
 from eigenfeatures.export.batch.whole_slice import WholeSlice
@@ -78,24 +80,25 @@ class LargeSlices(Engine):
     ) -> None:
         self.name, self.reason, self.facts = like.name, like.reason, replace(like.facts, size=size)
         self.outputs = tuple(outputs)
-        self._parts: list[_Part] = []
         kind, _, device = like.name.partition("-")
-        if "probabilities" in outputs:
-            windows = Windows(size, like.facts.window or size, overlap)
-            named = kind if kind == "torch" else like.name
-            classifier = open_engine(
-                model, ["probabilities"], named, device, clock, tf32=tf32, threads=threads
-            )
-            self._parts.append(_Windowed(classifier, windows, say))
-            self.outputs = (*self.outputs, CLASS_MAPS)
-            self.facts = replace(self.facts, map_step=windows.step)
-            say(f"classes from {len(windows.regions)} windows a slice, {windows.step} pixels apart")
-        if names := [name for name in outputs if name in _WHOLE]:
-            if threads is not None:
-                torch.set_num_threads(threads)
-            self.torch_on_cpu = device == "cpu"
-            self._parts.append(_Whole(model, names, like.facts, device, size, clock, tf32))
-            say("eigenfeatures and channels from the whole slice, in tiles")
+        with ExitStack() as opened:  # what is open is closed where the rest can't be opened
+            self._parts: list[_Part] = []
+            if "probabilities" in outputs:
+                windows = Windows(size, like.facts.window or size, overlap)
+                named = kind if kind == "torch" else like.name
+                classifier = open_engine(
+                    model, ["probabilities"], named, device, clock, tf32=tf32, threads=threads
+                )
+                opened.callback(classifier.close)
+                self._parts.append(_Windowed(classifier, windows, say))
+                self.outputs = (*self.outputs, CLASS_MAPS)
+                self.facts = replace(self.facts, map_step=windows.step)
+                say(f"classes from {len(windows.regions)} windows a slice, {windows.step} pixels apart")
+            if names := [name for name in outputs if name in _WHOLE]:
+                self.torch_on_cpu = device == "cpu"
+                self._parts.append(_Whole(model, names, like.facts, device, size, clock, tf32, threads))
+                say("eigenfeatures and channels from the whole slice, in tiles")
+            opened.pop_all()
 
     def __call__(self, slices: NDArray[Any]) -> Arrays:
         """Run the model on raw slices ``(batch, H, W)``, one after the other."""
@@ -147,19 +150,23 @@ class _Whole:
         size: Size,
         clock: Clock,
         tf32: bool,
+        threads: int | None,
     ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
         model = load_model(run)
         asked = dict.fromkeys("alpha" if name in ALPHA else name for name in names)
         request = checked_request(
             model.network, tuple(asked), facts.layer, facts.resolution, facts.rank, any_size=False
         )
-        self._device, self._clock, self._tf32 = this_device(device), clock, tf32
+        self._device, self._clock = this_device(device), clock
+        self._tf32, self._threads = tf32, threads
         self._preprocessing = model.preprocessing
         network = folded(model.network, {request.layer}) if device == "cuda" else model.network
         self._evaluate = WholeSlice(network.to(self._device), request, size)
 
     def __call__(self, image: NDArray[Any]) -> Arrays:
-        with told_of_memory():
+        with told_of_memory(), kernel_threads(self._threads):
             with self._clock.span("gradient"):
                 uploaded = torch.from_numpy(image).to(self._device)
                 gradient: Any = standardized_gradient(

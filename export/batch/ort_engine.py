@@ -283,22 +283,28 @@ def _of_maps(graph: Any, metadata: dict[str, Any], outputs: Sequence[str]) -> fr
 def _facts(file: Path, digest: str, metadata: dict[str, Any], given: Any) -> ModelFacts:
     try:
         height, width = given.shape[1:]
-        rows, columns = (int(side) for side in metadata["size"])
+        rows, columns = (_positive(side, "a side") for side in metadata["size"])
+        size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+        if size not in (None, (rows, columns)):
+            raise ValueError(f"slices of {rows}×{columns} pixels beside an input of {height}×{width}")
         crop = metadata.get("crop", {}).get("size")
         return ModelFacts(
             file=file,
             sha256=digest,
             classes=_distinct(metadata["classes"]),
-            size=(height, width) if isinstance(height, int) and isinstance(width, int) else None,
+            size=size,
             dtype=np.dtype(_DTYPES[given.type]),
             operator=operator_named(metadata["operator"]),
             preset=metadata["preset"],
             layer=metadata["layer"],
             resolution=metadata["resolution"],
             rank=metadata["rank"],
-            crop=None if crop is None else int(crop),
+            crop=None if crop is None else _positive(crop, "a crop"),
             window=(rows, columns),
-            strides={str(layer): _positive(stride) for layer, stride in metadata.get("strides", {}).items()},
+            strides={
+                str(layer): _positive(stride, "a stride")
+                for layer, stride in metadata.get("strides", {}).items()
+            },
             offsets={str(layer): _finite(offset) for layer, offset in metadata.get("offsets", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -313,9 +319,9 @@ def _distinct(names: Sequence[object]) -> tuple[str, ...]:
     return texts
 
 
-def _positive(number: object) -> int:
+def _positive(number: object, what: str) -> int:
     if not isinstance(number, int) or number < 1:
-        raise ValueError(f"a stride of {number}")
+        raise ValueError(f"{what} of {number}")
     return number
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.errors import InputError, whole_number
 from eigenfeatures.eigen.hdf5_stacks import HDF5_SUFFIXES
 from eigenfeatures.eigen.stacks import Missing, Region, Stack, VoxelSize, changed
 from eigenfeatures.eigen.tiff_pages import read_layout
 from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, visible_entries
-from eigenfeatures.eigen.volumes import open_volume
+from eigenfeatures.eigen.volumes import open_volume, split_source
 from eigenfeatures.eigen.voxel_size import Position
 from eigenfeatures.eigen.zarr_stacks import is_zarr
 from eigenfeatures.export.batch.facts import ModelFacts
@@ -66,8 +66,12 @@ class Reading:
     def __post_init__(self) -> None:
         if self.overlap is not None:
             check_overlap(self.overlap)
-        if self.every < 1:
+        if whole_number(self.every, "every") < 1:
             raise InputError(f"--every {self.every} is out of range; give at least 1")
+        for name, kind in (("region", Region), ("voxel_size", VoxelSize)):
+            value = getattr(self, name)
+            if not isinstance(value, kind | None):
+                raise InputError(f"{name} {value!r}: must be a {kind.__name__}")
 
 
 @dataclass(frozen=True)
@@ -292,10 +296,10 @@ def _is_volume(path: Path) -> bool:
 
 def _stem(path: Path) -> str:
     """Return a name without suffixes; that of ``file.h5:/entry/data`` is ``file-entry-data``."""
-    file, _, inside = str(path).partition(":")
-    name = Path(file).name
+    file, inside = split_source(str(path))
+    name = file.name
     if name in ("", ".."):  # of "." or "a/.."
-        name = Path(file).resolve().name
+        name = file.resolve().name
     for suffix in (*_VOLUMES, ".zarr", ".raw", ".bin", ".ome"):
         name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
     return "-".join([name, *inside.strip("/").split("/")]).rstrip("-")

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from eigenfeatures.eigen.device import convolution_order
-from eigenfeatures.eigen.network import Network, build_network
+from eigenfeatures.eigen.network import Network
 from eigenfeatures.eigen.receptive_field import ReceptiveField, receptive_field
-from eigenfeatures.eigen.responses import responses
+from eigenfeatures.eigen.responses import map_shape, responses
 
 # Pixels along the side of a tile. Twice the receptive field where that is more: then the halo makes the
 # network's work at most 2.25 times as much.
@@ -97,7 +96,7 @@ class TiledResponses:
     ) -> None:
         self._network, self._layer, self._resolution = network, layer, resolution
         field = receptive_field(network, layer)
-        self.size = _map_size(network, layer, resolution, size)
+        self.size = map_shape(network, layer, resolution, size)[1:]
         stride = field.stride if resolution == "pooled" else 1
         side = side or max(_SIDE, 2 * (field.before + field.after))
         self._cuts = [
@@ -125,11 +124,3 @@ class TiledResponses:
             part = part.contiguous(memory_format=convolution_order(part.device))
             maps = responses(self._network, part, [self._layer], self._resolution)[self._layer]
             yield (rows.place, columns.place), maps[0, :, rows.inner, columns.inner].contiguous()
-
-
-def _map_size(network: Network, layer: str, resolution: str, size: tuple[int, int]) -> tuple[int, int]:
-    # On the meta device nothing is computed but the shape.
-    with torch.device("meta"):
-        twin = build_network(network.preset, network.classes, size).eval()
-        maps = responses(twin, torch.empty(1, 1, *size), [layer], resolution)[layer]
-    return maps.shape[2], maps.shape[3]

@@ -30,7 +30,7 @@ from eigenfeatures.export.batch.plan import BlockPlan, Part, format_bytes, parse
 from eigenfeatures.export.batch.source import Source, close_sources, describe, open_sources
 from eigenfeatures.export.batch.stages import Stage
 from eigenfeatures.export.batch.table import columns, is_volume, split_volumes, write_blocks
-from eigenfeatures.export.batch.volumes import Volumes, make_volumes
+from eigenfeatures.export.batch.volumes import Volumes, make_volumes, missing_volume
 from eigenfeatures.export.run_folder import check_outside
 from eigenfeatures.export.talk import Talk
 from eigenfeatures.export.versions import difference, versions
@@ -164,8 +164,10 @@ class _Job:
                 f"blocks of {plan.block} slices, {plan.batch} at once: at most about {format_bytes(peak)}"
             )
             shapes = _volume_shapes(surveyed.probe)
-            if folder.table.is_file():
-                _check_volumes(out, shapes)
+            if folder.table.is_file() and (gone := missing_volume(options.format, out, sources, shapes)):
+                raise InputError(
+                    f"{gone} of a finished job is gone; choose another folder for --out to make it anew"
+                )
             volumes = make_volumes(options.format, out, sources, shapes, surveyed.facts, plan.block)
             try:
                 yield cls(surveyed, sources, folder, plan, volumes, options, clock, talk)
@@ -278,15 +280,6 @@ def _check_limit(out: Path, plan: BlockPlan, peak: int, max_memory: str | None) 
             f"--max-memory {max_memory} is too little for {out}, which was begun in blocks of {plan.block} "
             f"slices, which need {format_bytes(peak)} in all; allow that much or choose another --out"
         )
-
-
-def _check_volumes(out: Path, outputs: Iterable[str]) -> None:
-    """Refuse to call a job finished whose volumes somebody has removed."""
-    for output in outputs:
-        if not (out / output).is_dir():
-            raise InputError(
-                f"{out / output} of a finished job is gone; choose another folder for --out to make it anew"
-            )
 
 
 def _record(surveyed: Survey, sources: Sequence[Source], options: Options) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The trained network of a run in torch, with the kernels' gradient and SVD on the same device."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from eigenfeatures.eigen.device import convolution_order
 from eigenfeatures.eigen.files import sha256
 from eigenfeatures.eigen.model_file import DESCRIPTION_FILE, load_model
+from eigenfeatures.eigen.network import Network
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, NoDeviceError
@@ -24,6 +26,7 @@ from eigenfeatures.export.batch.overlap import overlapped
 from eigenfeatures.export.batch.torch_copies import Copies, Upload, this_device
 from eigenfeatures.export.metadata import read_metadata
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, checked_request
+from eigenfeatures.export.raw_graph import of_network
 from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.kernels import standardized_gradient
 from eigenfeatures.kernels.call import LEAST_CAPABILITY
@@ -161,13 +164,7 @@ class TorchEngine(Engine):
         # By default torch's convolutions use TF32 and don't say so.
         with self._span("network"), torch.backends.cudnn.flags(enabled=True, allow_tf32=self._tf32):
             inputs = images[:, None].float().contiguous(memory_format=self._order)
-            pooled = _contiguous(responses(self._network, inputs, request.pooled) if request.pooled else {})
-            maps = pooled
-            if request.resolution == "dense" and request.maps:
-                maps = _contiguous(responses(self._network, inputs, request.maps, "dense"))
-        found = {name: maps[name] for name in request.maps}
-        if "logits" in pooled:
-            found |= {"logits": pooled["logits"], "probabilities": torch.softmax(pooled["logits"], 1)}
+            found, pooled, maps = of_network(request, partial(_respond, self._network, inputs))
         if "alpha" in request.outputs:
             with self._span("alpha"):
                 found |= alpha_of(pooled[request.layer])
@@ -204,6 +201,7 @@ def _decomposition(folder: RunFolder) -> tuple[str, str, int]:
     return settings.layer, settings.resolution, settings.rank
 
 
-def _contiguous(maps: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return maps with the channels first in memory, as the kernels read them."""
-    return {name: tensor.contiguous() for name, tensor in maps.items()}
+def _respond(network: Network, images: Tensor, layers: Collection[str], resolution: str) -> dict[str, Tensor]:
+    """Return response maps with the channels first in memory, as the kernels read them."""
+    found = responses(network, images, layers, resolution)
+    return {name: tensor.contiguous() for name, tensor in found.items()}

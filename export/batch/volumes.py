@@ -1,7 +1,8 @@
 """All volumes of a job: OME-Zarr that grow block by block, or OME-TIFF written at the end."""
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +16,11 @@ from eigenfeatures.export.batch.folder import writing
 from eigenfeatures.export.batch.grid import grid_of
 from eigenfeatures.export.batch.plan import Part
 from eigenfeatures.export.batch.source import Source
-from eigenfeatures.export.batch.zarr_volume import ZarrVolume
+from eigenfeatures.export.batch.zarr_volume import METADATA, ZarrVolume
 
-FORMATS = ("zarr", "tiff")
+_SUFFIXES = {"zarr": "zarr", "tiff": "tif"}
+
+FORMATS = tuple(_SUFFIXES)
 
 Maps = Mapping[str, NDArray[np.float32]]
 Shapes = Mapping[str, tuple[int, int, int]]
@@ -74,6 +77,20 @@ def make_volumes(
     return _ZarrVolumes(folder, sources, shapes, facts, block)
 
 
+def missing_volume(form: str, folder: Path, sources: Sequence[Source], outputs: Iterable[str]) -> Path | None:
+    """Return a volume that is not there, or not complete by its metadata, of a job that was finished."""
+    for output, source in product(outputs, sources):
+        path = _path(form, folder, output, source)
+        needed = [path] if form == "tiff" else [path / METADATA, path / "0" / METADATA]
+        if not all(file.is_file() for file in needed):
+            return path
+    return None
+
+
+def _path(form: str, folder: Path, output: str, source: Source) -> Path:
+    return folder / output / f"{source.name}.ome.{_SUFFIXES[form]}"
+
+
 class _ZarrVolumes:
     def __init__(
         self, folder: Path, sources: Sequence[Source], shapes: Shapes, facts: ModelFacts, block: int
@@ -85,7 +102,7 @@ class _ZarrVolumes:
                 stride, offset = facts.stride(output), facts.offset(output)
                 for number, source in enumerate(sources):
                     self._volumes[output, number] = ZarrVolume(
-                        folder / output / f"{source.name}.ome.zarr",
+                        _path("zarr", folder, output, source),
                         (channels, len(source.indices), height, width),
                         block,
                         grid_of(source, stride, offset),
@@ -139,7 +156,7 @@ class _TiffVolumes:
         if grid.known:
             metadata |= {f"PhysicalSize{axis}": length for axis, length in lengths.items()}
             metadata |= {f"PhysicalSize{axis}Unit": "µm" for axis in lengths}
-        with atomic_path(self._folder / output / f"{source.name}.ome.tif") as temporary:
+        with atomic_path(_path("tiff", self._folder, output, source)) as temporary:
             tifffile.imwrite(
                 temporary,
                 pages,

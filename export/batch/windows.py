@@ -97,7 +97,7 @@ class Windows:
 
 def check_overlap(overlap: float) -> None:
     """Raise `InputError` for an overlap out of range."""
-    if not 0 <= overlap <= 0.9:
+    if not isinstance(overlap, int | float) or not 0 <= overlap <= 0.9:
         raise InputError(f"--overlap {overlap} is out of range; give 0 to 0.9")
 
 

@@ -19,6 +19,9 @@ from eigenfeatures.export.batch.grid import Grid
 # Levels are added until the longer side is at most this.
 SMALLEST_SIDE = 128
 
+# Of a volume and of each of its levels.
+METADATA = "zarr.json"
+
 _CHUNK_BYTES = 4 * 2**20
 _CHUNK_SIDE = 1024
 
@@ -78,7 +81,7 @@ class ZarrVolume:
         """Write the metadata, by which readers know the volume; it is incomplete without them."""
         attributes: Any = {"ome": {"version": "0.5", "multiscales": [self._multiscale(len(self._levels))]}}
         zarr.open_group(self._path, mode="a", attributes=attributes)
-        settle(self._path / "zarr.json")
+        settle(self._path / METADATA)
 
     def _settle(self, first: int, count: int) -> None:
         for number in range(len(self._levels)):
@@ -98,7 +101,7 @@ class ZarrVolume:
     def _level(self, number: int) -> Any:
         """Open an array, or make it."""
         path = self._path / str(number)
-        if (path / "zarr.json").is_file():
+        if (path / METADATA).is_file():
             return zarr.open_array(path, mode="r+")
         height, width = (math.ceil(side / 2**number) for side in self._shape[2:])
         made = zarr.create_array(
@@ -113,7 +116,7 @@ class ZarrVolume:
             fill_value=np.nan,
             dimension_names=["c", "z", "y", "x"],
         )
-        settle(path / "zarr.json")
+        settle(path / METADATA)
         return made
 
     def _multiscale(self, levels: int) -> dict[str, Any]:

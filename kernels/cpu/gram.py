@@ -22,7 +22,7 @@ TILE = 640
 CHUNK = 64 * TILE
 
 # Sums of squares that float32 holds without overflow or a loss to underflow.
-_LEAST, _MOST = 2.0**-64, 2.0**64
+LEAST, MOST = 2.0**-64, 2.0**64
 
 # Parts of the columns that threads sum one each, and the numbers that their sums may take.
 _MOST_PARTS = 16
@@ -116,7 +116,7 @@ def correlations(maps: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.float64
                 filled[0] = gram_matrix(some[0], dtype)
         if dtype == np.float32:
             squares = products.diagonal(axis1=1, axis2=2)
-            beyond = ~((squares > _LEAST) & (squares < _MOST))
+            beyond = ~((squares > LEAST) & (squares < MOST))
             for s in np.flatnonzero(beyond.any(axis=1)):
                 if any(maps[s, c].any() for c in np.flatnonzero(beyond[s])):
                     products[s] = gram_matrix(maps[s], np.float64)

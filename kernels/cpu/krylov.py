@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from eigenfeatures.kernels.cpu import lanczos, passes, philox, team
 from eigenfeatures.kernels.cpu.compile import thread_count
 from eigenfeatures.kernels.cpu.lanczos import Workspace
-
-# Size of the random part of a start: about twice as far as the vectors of neighbouring slices are apart.
-_RANDOM_PART = 0.05
+from eigenfeatures.kernels.cpu.ritz import RANDOM_PART
 
 
 class Survey(NamedTuple):
@@ -118,7 +116,7 @@ def search(
     channels = len(x)
     directions = np.zeros((lanczos.STARTS, channels))
     directions[: len(start)] = start
-    directions[0] += _RANDOM_PART / np.sqrt(channels) * random_signs(channels, seed)
+    directions[0] += RANDOM_PART / np.sqrt(channels) * random_signs(channels, seed)
     if both and len(start) == 1:
         directions[1] = random_signs(channels, seed, stream=1)
     v, numbers = np.empty((lanczos.STARTS, channels)), np.zeros(lanczos.LOST + 1)

@@ -20,6 +20,7 @@ from eigenfeatures.kernels.cpu.passes import (
     row_products_twice,
 )
 from eigenfeatures.kernels.cpu.ritz import (
+    NEGLIGIBLE,
     combine,
     divide,
     expected_passes,
@@ -30,9 +31,6 @@ from eigenfeatures.kernels.cpu.ritz import (
 )
 from eigenfeatures.kernels.cpu.separate import Separate, call
 from eigenfeatures.kernels.cpu.team import dismiss, dismissed, done, enter, offer, take, wait
-
-# A direction left over that is this small against the largest eigenvalue is rounding.
-_NEGLIGIBLE = 1e-12
 
 # Vectors of a start: the first two singular vectors of the slice before share the read of the first pass.
 STARTS = 2
@@ -240,7 +238,7 @@ def _lead(
             numbers[CONVERGED] = 1.0
             _finish(count, team, member, x, task, room, found)
             break
-        if size <= _NEGLIGIBLE * value:
+        if size <= NEGLIGIBLE * value:
             philox.random_signs(key, count, direction)
         going = (
             expected <= room.limit

@@ -17,6 +17,12 @@ RATIO = 1e-3
 # vector's and no mixture of two. On responses to CT, a mixture of v_2 and v_3 had 0.06 and more.
 APART = 0.03
 
+# A direction left over that is this small against the largest eigenvalue is rounding.
+NEGLIGIBLE = 1e-12
+
+# Size of the random part of a start: about twice as far as the vectors of neighbouring slices are apart.
+RANDOM_PART = 0.05
+
 
 @helper
 def divide(vector: Any, number: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from eigenfeatures.kernels.cpu.gram import LEAST, MOST
 from eigenfeatures.kernels.cuda import memory
 from eigenfeatures.kernels.cuda.memory import Array
 
@@ -14,9 +15,6 @@ _COPIES = 1 << 30
 # Pixels whose products are added in their own precision, before the sums are added in float64.
 ADDED = 1024
 
-# Sums of squares that float32 holds without overflow or a loss to underflow.
-_LEAST, _MOST = 2.0**-64, 2.0**64
-
 
 def correlations(maps: Array, dtype: np.dtype[Any]) -> Array:
     """Return XᵀX (N, C, C) of maps (N, C, n), exactly symmetric float64; see the function for the CPU."""
@@ -25,7 +23,7 @@ def correlations(maps: Array, dtype: np.dtype[Any]) -> Array:
         products = gram_matrices(maps, dtype).astype(np.float64)
         if dtype == np.float32:
             squares = xp.diagonal(products, axis1=1, axis2=2)
-            beyond = xp.flatnonzero(~((squares > _LEAST) & (squares < _MOST)).all(axis=1))
+            beyond = xp.flatnonzero(~((squares > LEAST) & (squares < MOST)).all(axis=1))
             if beyond.size > 0:
                 products[beyond] = gram_matrices(maps[beyond], np.float64)
         upper = xp.triu(products)

@@ -10,7 +10,7 @@ import numpy as np
 from numba import cuda
 from numba.cuda import types
 
-from eigenfeatures.kernels.cpu.ritz import TRIAL
+from eigenfeatures.kernels.cpu.ritz import NEGLIGIBLE, RANDOM_PART, TRIAL
 from eigenfeatures.kernels.cuda.compile import MOST_WARPS, SIMULATED, WARP, device_function, kernel
 from eigenfeatures.kernels.cuda.passes import MOST_CHANNELS
 from eigenfeatures.kernels.cuda.philox import random_sign
@@ -29,12 +29,6 @@ from eigenfeatures.kernels.cuda.ritz import (
 
 # Passes that there is room for. A Gram matrix and its eigenvectors take the time of more: see KERNELS.md.
 MOST_PASSES = 24
-
-# As on the CPU: a direction left over that is this small against the largest eigenvalue is rounding.
-_NEGLIGIBLE = 1e-12
-
-# As in `krylov`: the size of the random part of a start, so that none hides the leading vector.
-_RANDOM_PART = 0.05
 
 # Threads of the blocks that take a step between passes, and of those that take a column each.
 STEPPERS = 2 * WARP if SIMULATED else 4 * WARP
@@ -93,7 +87,7 @@ def begin(
     while c < channels:
         size = 1.0 / math.sqrt(channels)
         near = start[c] if started else size
-        direction[c] = near + _RANDOM_PART * size * direction[c]
+        direction[c] = near + RANDOM_PART * size * direction[c]
         c = np.int32(c + cuda.blockDim.x)
     cuda.syncthreads()
     size = norm(direction, channels)
@@ -205,7 +199,7 @@ def advance(
         limit = count
     if both and met and second >= 0:
         third = largest(values, count, first, second)
-        next_value = values[second] if values[second] > _NEGLIGIBLE * value else 0.0
+        next_value = values[second] if values[second] > NEGLIGIBLE * value else 0.0
         if next_value > 0.0:
             unit_row(rows, second, count, next_value, following)
             size = residual(space, count, following, next_value, direction)
@@ -225,7 +219,7 @@ def advance(
     elif count < limit:
         if both and count == 1:
             draw(direction, channels, k0, k1, 1)
-        elif size <= _NEGLIGIBLE * value:
+        elif size <= NEGLIGIBLE * value:
             draw(direction, channels, k0, k1, count)
         if not orthonormalise(direction, space, count, following):
             limit = count

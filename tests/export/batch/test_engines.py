@@ -248,6 +248,24 @@ def test_a_file_that_is_no_model_of_ours_is_refused(make, reason, finished_run, 
         open_engine(path)
 
 
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"size": [-500_000_000, 40]}, "a side of -500000000"),
+        ({"size": [40.0, 40]}, "a side of 40.0"),
+        ({"size": [1, 1]}, "slices of 1×1 pixels beside an input of 40×40"),
+        ({"crop": {"size": -3}}, "a crop of -3"),
+    ],
+)
+def test_sizes_that_can_not_be_are_refused(facts, reason, finished_run, tmp_path):
+    """They would decide how many windows are cut, and where; the checksum is right."""
+    proto = onnx.load_model(finished_run / "model.onnx")
+    add_metadata(proto, facts)
+    save_graph(proto, tmp_path / "m.onnx")
+    with pytest.raises(InputError, match=rf"m\.onnx does not say what it takes \({reason}\)"):
+        open_engine(tmp_path / "m.onnx", device="cpu")
+
+
 @pytest.fixture
 def unreadable(finished_run, tmp_path):
     """A file of which ONNX Runtime can't even say what is wrong; its checksum is right."""

@@ -250,12 +250,30 @@ def test_blocks_whose_maps_are_gone_are_done_again(gone, stack, tmp_path, monkey
     np.testing.assert_array_equal(maps, results_of(random_stack((23, 40, 36)))["eigenfeatures"][:, 0])
 
 
-def test_a_finished_job_without_its_volumes_is_none(stack, unbroken, tmp_path):
-    assert unbroken
-    shutil.rmtree(tmp_path / "unbroken" / "eigenfeatures")
-    with pytest.raises(InputError, match="of a finished job is gone"):
-        run_job(stack, tmp_path / "unbroken", batch=2, resume=True)
-    assert not (tmp_path / "unbroken" / "eigenfeatures").exists()
+@pytest.mark.parametrize(
+    ("form", "gone"),
+    [
+        ("zarr", "eigenfeatures"),
+        ("zarr", "eigenfeatures/scan.ome.zarr"),
+        ("zarr", "eigenfeatures/scan.ome.zarr/zarr.json"),
+        ("zarr", "eigenfeatures/scan.ome.zarr/0"),
+        ("tiff", "eigenfeatures/scan.ome.tif"),
+    ],
+)
+def test_a_finished_job_without_one_of_its_volumes_is_none(form, gone, stack, tmp_path):
+    """Made anew it would be empty, beside a table that says that all is done."""
+    out, stacks = tmp_path / "out", tmp_path / "stacks"
+    stacks.mkdir()
+    stack.rename(stacks / "scan.tif")
+    np.save(stacks / "other.npy", random_stack((3, 40, 36)))
+    run_job(stacks, out, batch=2, format=form)
+    (out / gone).rename(tmp_path / "gone")
+    left = content(out)
+    with pytest.raises(InputError, match=r"\.ome\.(zarr|tif) of a finished job is gone"):
+        run_job(stacks, out, batch=2, format=form, resume=True)
+    assert content(out) == left
+    (tmp_path / "gone").rename(out / gone)
+    assert run_job(stacks, out, batch=2, format=form, resume=True)["slices"] == 26
 
 
 def test_filled_slices_are_counted_over_all_that_a_job_did(tmp_path):

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numba
 import numpy as np
 import onnx
 import pytest
@@ -238,6 +239,37 @@ def test_a_file_for_any_size_computes_the_whole_slice_itself(any_size, finished_
 def test_what_large_slices_have_not_is_refused(outputs, finished_run, stack):
     with pytest.raises(InputError, match=f"gives no '{outputs[-1]}' of slices of 90×75 pixels.*choose among"):
         fitted(finished_run, [stack], outputs, "torch")
+
+
+def test_the_kernels_keep_to_the_threads_that_were_asked_for(finished_run, stack, slices, monkeypatch):
+    seen = []
+
+    def counting(*given, **options):
+        seen.append(numba.get_num_threads())
+        return standardized_gradient(*given, **options)
+
+    monkeypatch.setattr(large_slices, "standardized_gradient", counting)
+    before = (numba.get_num_threads(), torch.get_num_threads())
+    for threads in (1, 2):
+        opened = open_engine(finished_run, ["gap"], "torch", "cpu", threads=threads)
+        sources = open_sources([stack], Reading(), opened.facts)
+        fit_engine(opened, finished_run, ["gap"], sources, Clock(), str, threads=threads)(slices[:1])
+    assert seen == [1, min(2, before[0])]
+    assert numba.get_num_threads() == before[0]
+    torch.set_num_threads(before[1])
+
+
+def test_what_is_open_is_closed_where_the_rest_can_not_be_opened(finished_run, stack, monkeypatch):
+    closed = []
+    monkeypatch.setattr(OrtEngine, "close", lambda engine: closed.append(engine.outputs))
+
+    def fail(*_):
+        raise InputError("no model")
+
+    monkeypatch.setattr(large_slices, "load_model", fail)
+    with pytest.raises(InputError, match="no model"):
+        fitted(finished_run, [stack], ["probabilities", "gap"], "ort-cpu")
+    assert closed == [("probabilities",)]
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError], ids=["torch", "CuPy or NumPy"])

@@ -25,6 +25,22 @@ def opened(*paths, facts=FACTS, **reading):
     return open_sources(paths, Reading(**reading), facts)
 
 
+def test_a_colon_in_a_path_separates_nothing(tmp_path):
+    """Only behind an HDF5 file does it."""
+    folder = tmp_path / "day 12:30"
+    (folder / "a").mkdir(parents=True)
+    for name in ("a/first.tif", "a/second.tif"):
+        tifffile.imwrite(folder / name, random_stack((3, 8, 8)), photometric="minisblack")
+    np.save(folder / "b.npy", random_stack((3, 8, 8)))
+    assert [source.name for source in opened(folder)] == ["a/first", "a/second", "b"]
+    assert [source.name for source in opened(folder / "b.npy")] == ["b"]
+    (folder / "10:00.npy").write_bytes((folder / "b.npy").read_bytes())
+    assert [source.name for source in opened(folder / "10:00.npy")] == ["10:00"]
+    with h5py.File(folder / "c:d.h5", "w") as file:
+        file["entry/data"] = random_stack((3, 8, 8))
+    assert [source.name for source in opened(Path(f"{folder}/c:d.h5:/entry/data"))] == ["c:d-entry-data"]
+
+
 def limited(**limits):
     return ModelFacts(**{**vars(FACTS), **limits})
 
@@ -153,6 +169,20 @@ def test_what_is_no_stack_is_refused(stack, tmp_path):
         opened(tmp_path / "absent")
     with pytest.raises(InputError, match="--every 0 is out of range"):
         Reading(every=0)
+
+
+@pytest.mark.parametrize(
+    ("mistaken", "reason"),
+    [
+        ({"every": 2.0}, "every 2.0: must be a whole number"),
+        ({"region": "1,2,3,4"}, "region '1,2,3,4': must be a Region"),
+        ({"voxel_size": 2.0}, "voxel_size 2.0: must be a VoxelSize"),
+        ({"overlap": "half"}, "--overlap half is out of range; give 0 to 0.9"),
+    ],
+)
+def test_a_reading_of_the_wrong_type_is_told_where_it_is_made(mistaken, reason):
+    with pytest.raises(InputError, match=reason):
+        Reading(**mistaken)
 
 
 def test_a_changed_stack_is_noticed(stack):
