@@ -13,6 +13,9 @@ from eigenfeatures.eigen.array_stacks import ArrayStack, Selection, check_volume
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Stack, one_line
 
+# Bytes of a file that are mapped, and so may be in memory, at a time.
+_MAPPED = 1 << 26
+
 
 class _FileStack(ArrayStack):
     """Slices of an uncompressed array in a file.
@@ -32,7 +35,17 @@ class _FileStack(ArrayStack):
         }
 
     def _fetch(self, selection: Selection, out: NDArray[Any]) -> None:
-        out[...] = np.memmap(self.path, mode="r", **self._layout)[selection]
+        """Map one portion of the file after the other: slices across the fastest axis touch all pages."""
+        shape, along = self._layout["shape"], out.ndim - 1 if self._layout["order"] == "F" else 0
+        slowest = len(shape) - out.ndim + along
+        taken = selection[slowest]
+        chosen = range(shape[slowest])[taken] if isinstance(taken, slice) else range(0)
+        count = max(1, _MAPPED // (math.prod(shape) * self.dtype.itemsize // shape[slowest]))
+        for first in range(0, len(chosen), count):
+            part = chosen[first : first + count]
+            place = (*selection[:slowest], slice(part.start, part.stop, part.step), *selection[slowest + 1 :])
+            mapped = np.memmap(self.path, mode="r", **self._layout)[place]
+            out[(*[slice(None)] * along, slice(first, first + len(part)))] = mapped
 
 
 def open_npy(path: Path, axis: int = 0) -> Stack:

@@ -1,7 +1,7 @@
 """The samples of a study: a folder whose entries are the classes, read as one list of slices."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from eigenfeatures.eigen.closing import Closing
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region, Stack, VoxelSize
 from eigenfeatures.eigen.tiff_pages import read_layout
-from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, open_stack, visible_entries
+from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, note_ignored, open_stack, visible_entries
 
 Regions = Mapping[str, Sequence[Region]] | Sequence[Region]
 
@@ -192,7 +192,7 @@ def _classes(root: Path, notes: list[str]) -> list[Path]:
         raise InputError(f"{root}: no such folder; give the folder whose entries are the classes")
     entries = visible_entries(root)
     classes = [entry for entry in entries if entry.is_dir() or is_tiff(entry)]
-    _note_ignored(root.name, set(entries) - set(classes), notes)
+    note_ignored(root.name, set(entries) - set(classes), notes)
     if len(classes) < 2:
         raise InputError(
             f"{root}: has {'one' if classes else 'no'} class, at least two are needed; "
@@ -209,13 +209,6 @@ def _stem(path: Path) -> str:
     return path.name if path.is_dir() else path.stem.removesuffix(".ome")
 
 
-def _note_ignored(name: str, entries: Iterable[Path], notes: list[str]) -> None:
-    names = natsorted(entry.name for entry in entries)
-    if names:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        notes.append(f"{name}: ignored {', '.join(names[:3])}{more}")
-
-
 def _open_class(entry: Path, notes: list[str], opened: ExitStack) -> tuple[str, dict[str, Stack]]:
     """Open the stacks of one class, by name in natural order."""
     name = _stem(entry)
@@ -224,7 +217,7 @@ def _open_class(entry: Path, notes: list[str], opened: ExitStack) -> tuple[str, 
     entries = visible_entries(entry)
     tiffs = [file for file in entries if is_tiff(file)]
     folders = [folder for folder in entries if folder.is_dir() and any(map(is_tiff, visible_entries(folder)))]
-    _note_ignored(name, set(entries) - set(tiffs) - set(folders), notes)
+    note_ignored(name, set(entries) - set(tiffs) - set(folders), notes)
     if not tiffs and not folders:
         raise InputError(
             f"{entry}: holds no TIFF (.tif, .tiff); add the stack of this class or remove the folder"

@@ -6,7 +6,7 @@ slices and the rows that are asked for.
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +146,14 @@ def visible_entries(folder: Path) -> list[Path]:
     with _telling(folder):
         entries = [entry for entry in folder.iterdir() if _is_visible(entry.name)]
     return natsorted(sorted(entries), key=lambda entry: entry.name)  # s1 and s01 are equal to natsorted
+
+
+def note_ignored(name: str, entries: Iterable[Path], notes: list[str]) -> None:
+    """Add a remark that names entries of a folder that are not taken, if there are any."""
+    names = natsorted(entry.name for entry in entries)
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        notes.append(f"{name}: ignored {', '.join(names[:3])}{more}")
 
 
 def is_tiff(path: Path) -> bool:

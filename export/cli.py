@@ -128,12 +128,13 @@ def export(
     Example: eigenfeatures export run1 --outputs eigenfeatures,gap --any-size --out features.onnx
     """
     from eigenfeatures.export.outputs import default_outputs, parse_outputs
-    from eigenfeatures.export.precision import check_precision, precision_step
+    from eigenfeatures.export.precision import check_precision, check_target, precision_step
     from eigenfeatures.export.steps import open_run
 
     check_precision(precision)
     asked = default_outputs(any_size) if outputs is None else parse_outputs(outputs)
     path = out or run / ("model.onnx" if precision == "float32" else f"model-{precision}.onnx")
+    check_target(path)
     with open_run(run, terminal_talk(), layer=layer, resolution=resolution, rank=rank) as opened:
         check, accuracy = precision_step(
             *opened, precision, path, outputs=asked, any_size=any_size, force=force
@@ -143,8 +144,11 @@ def export(
         "precision": precision,
         "slices_compared": check.slices,
         "undetermined_vectors": check.undetermined,
-        **{f"largest_difference_of_{name}": value for name, value in check.differences.items()},
-        **({"accuracy": accuracy.facts()} if accuracy else {}),
+        **(
+            {"largest_difference_of_float32_from_torch": check.largest, "accuracy": accuracy.facts()}
+            if accuracy
+            else {f"largest_difference_of_{name}": value for name, value in check.differences.items()}
+        ),
     }
 
 

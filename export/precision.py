@@ -47,6 +47,14 @@ def check_precision(precision: str) -> None:
         raise InputError(f"precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}")
 
 
+def check_target(path: Path) -> None:
+    """Raise `InputError` for a file to make whose name could be that of weights, tables or stacks."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name the file to make, such as {path / 'model.onnx'}")
+    if path.suffix != ".onnx":
+        raise InputError(f"{path}: an exported file's name ends with .onnx; give it such a name")
+
+
 def precision_step(
     folder: RunFolder,
     samples: SampleSet,

@@ -136,9 +136,10 @@ def truncated_svd(
     rank
         Number of triplets, from 1 to ``min(C, h * w)``.
     tol
-        Largest residual, at least 2·10⁻⁶ (10⁻¹² for float64 responses).
+        Largest residual, at least 2·10⁻⁶ (10⁻¹² for float64 responses). Where more is allowed a search goes
+        on to 10⁻⁴ all the same, since it may end at another vector than the first before that.
     seed
-        Of the random signs that take part in every start of a search, 0 to 2⁶⁴ − 1. For rank 1 only, since
+        Of the random weights that take part in every start of a search, 0 to 2⁶⁴ − 1. For rank 1 only, since
         more vectors are not searched for.
     center
         Subtract each map's mean first, as EigenCAM does: another quantity than the paper's.

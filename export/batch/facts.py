@@ -45,6 +45,8 @@ class ModelFacts:
         Side of the square at the centre that the training cut from every slice.
     window : (int, int) or None
         Height and width of the slices in training, whether or not the model takes others.
+    weights : str or None
+        SHA-256 of the weights that a graph was made from; None where the engine has them itself.
     map_step : int or None
         How many pixels of the slice lie between two pixels of `CLASS_MAPS`.
     strides, offsets : mapping
@@ -65,6 +67,7 @@ class ModelFacts:
     seed: int | None = None
     crop: int | None = None
     window: tuple[int, int] | None = None
+    weights: str | None = None
     map_step: int | None = None
     strides: Mapping[str, int] = field(default_factory=dict)
     offsets: Mapping[str, float] = field(default_factory=dict)

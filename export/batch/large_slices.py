@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eigenfeatures.eigen.model_file import load_model
+from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.files import sha256
+from eigenfeatures.eigen.model_file import WEIGHTS_FILE, load_model
 from eigenfeatures.export.batch.batches import Batches
 from eigenfeatures.export.batch.clock import Clock
 from eigenfeatures.export.batch.engine import Engine, open_engine
@@ -155,6 +157,11 @@ class _Whole:
         if threads is not None:
             torch.set_num_threads(threads)
         model = load_model(run)
+        if facts.weights not in (None, sha256(run / WEIGHTS_FILE)):
+            raise InputError(
+                f"{facts.file} was exported from other weights than {run / WEIGHTS_FILE}; "
+                f"export the run again (eigenfeatures export {run})"
+            )
         asked = dict.fromkeys("alpha" if name in ALPHA else name for name in names)
         request = checked_request(
             model.network, tuple(asked), facts.layer, facts.resolution, facts.rank, any_size=False

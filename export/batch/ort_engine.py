@@ -301,6 +301,7 @@ def _facts(file: Path, digest: str, metadata: dict[str, Any], given: Any) -> Mod
             rank=metadata["rank"],
             crop=None if crop is None else _positive(crop, "a crop"),
             window=(rows, columns),
+            weights=str(metadata.get("weights_sha256")),
             strides={
                 str(layer): _positive(stride, "a stride")
                 for layer, stride in metadata.get("strides", {}).items()

@@ -15,7 +15,7 @@ from eigenfeatures.eigen.errors import InputError, whole_number
 from eigenfeatures.eigen.hdf5_stacks import HDF5_SUFFIXES
 from eigenfeatures.eigen.stacks import Missing, Region, Stack, VoxelSize, changed
 from eigenfeatures.eigen.tiff_pages import read_layout
-from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, visible_entries
+from eigenfeatures.eigen.tiff_stacks import count_slices, is_tiff, note_ignored, visible_entries
 from eigenfeatures.eigen.volumes import open_volume, split_source
 from eigenfeatures.eigen.voxel_size import Position
 from eigenfeatures.eigen.zarr_stacks import is_zarr
@@ -202,10 +202,12 @@ def open_sources(paths: Sequence[Path], reading: Reading, facts: ModelFacts) -> 
     sources: list[Source] = []
     try:
         for path in paths:
-            for name, found in _stacks(path):
+            notes: list[str] = []
+            for name, found in list(_stacks(path, notes)):
                 if not _is_text(name):  # results are named after it
                     raise InputError(f"{str(found)!r}: its name is no UTF-8; rename it")
-                sources.append(_open(name, found, reading, facts))
+                sources.append(_open(name, found, reading, facts, notes))
+                notes = []  # what is ignored is told once
         if not sources:
             raise InputError(f"{', '.join(map(str, paths))}: holds no stack; give stacks or folders of them")
         names = [source.name for source in sources]
@@ -224,8 +226,10 @@ def close_sources(sources: Sequence[Source]) -> None:
         source.stack.close()
 
 
-def source_of(stack: Stack, reading: Reading, facts: ModelFacts, name: str = "stack") -> Source:
-    """Choose the slices of an open stack.
+def source_of(
+    stack: Stack, reading: Reading, facts: ModelFacts, name: str = "stack", notes: Sequence[str] = ()
+) -> Source:
+    """Choose the slices of an open stack; `notes` come before those that it has itself.
 
     Raises
     ------
@@ -233,7 +237,7 @@ def source_of(stack: Stack, reading: Reading, facts: ModelFacts, name: str = "st
         When the stack has no slices, or they don't suit the model.
     """
     slices, height, width = stack.shape
-    region, notes = reading.region, stack.notes
+    region, notes = reading.region, (*notes, *stack.notes)
     if region is None and reading.overlap is None and facts.crop is not None and facts.size is not None:
         # The centre, as in training.
         whole = Region(0, 0, height, width)
@@ -252,10 +256,10 @@ def source_of(stack: Stack, reading: Reading, facts: ModelFacts, name: str = "st
     return source
 
 
-def _open(name: str, path: Path, reading: Reading, facts: ModelFacts) -> Source:
+def _open(name: str, path: Path, reading: Reading, facts: ModelFacts, notes: Sequence[str]) -> Source:
     stack = open_any(path, reading)
     try:
-        return source_of(stack, reading, facts, name)
+        return source_of(stack, reading, facts, name, notes)
     except BaseException:
         stack.close()
         raise
@@ -268,18 +272,23 @@ def open_any(path: Path, reading: Reading) -> Stack:
     )
 
 
-def _stacks(path: Path, above: str = "", depth: int = 0) -> Iterator[tuple[str, Path]]:
-    """Yield the stacks at or below a path, by names made of the folders on the way."""
+def _stacks(path: Path, notes: list[str], above: str = "", depth: int = 0) -> Iterator[tuple[str, Path]]:
+    """Yield the stacks at or below a path, by names made of the folders on the way; note what is none."""
     inside = [] if is_zarr(path) or not path.is_dir() else visible_entries(path)
     slices = [entry for entry in inside if is_tiff(entry)]
     if slices and count_slices(read_layout(slices[0])) == 1:
         inside = []
-    below = [entry for entry in inside if _is_volume(entry) or entry.is_dir()]
+    below = [entry for entry in inside if _is_volume(entry) or _may_hold_stacks(entry)]
     if not below or depth > _DEEPEST:
         yield above or _stem(path), path
+        return
+    note_ignored(path.name, set(inside) - set(below), notes)
     for entry in below:
-        if _is_volume(entry) or any(_is_volume(e) or e.is_dir() for e in visible_entries(entry)):
-            yield from _stacks(entry, f"{above}/{_stem(entry)}".lstrip("/"), depth + 1)
+        yield from _stacks(entry, notes, f"{above}/{_stem(entry)}".lstrip("/"), depth + 1)
+
+
+def _may_hold_stacks(path: Path) -> bool:
+    return path.is_dir() and any(_is_volume(e) or e.is_dir() for e in visible_entries(path))
 
 
 def _is_text(name: str) -> bool:

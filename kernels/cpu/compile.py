@@ -36,10 +36,18 @@ def _owner_of_threads() -> int:
     loops of Numba have run in parallel.
     """
     started = getattr(sys.modules.get("numba.np.ufunc.parallel"), "_is_initialized", False)
-    # Where this package isn't imported the process is none of its workers.
-    processes = sys.modules.get("multiprocessing.process")
-    is_worker = processes is not None and processes.parent_process() is not None
-    return os.getppid() if started and is_worker else os.getpid()
+    return os.getppid() if started and _is_forked() else os.getpid()
+
+
+def _is_forked() -> bool:
+    """Tell whether this process is a worker that was forked, and not a new one as by ``spawn``."""
+    if "multiprocessing.process" not in sys.modules:  # the process is no worker then
+        return False
+    import multiprocessing
+
+    worker = multiprocessing.current_process()
+    method = getattr(worker, "_start_method", None) or multiprocessing.get_start_method(allow_none=True)
+    return multiprocessing.parent_process() is not None and method != "spawn"
 
 
 # Values of the largest array up to which a loop runs on the calling thread: to wake others takes as long as

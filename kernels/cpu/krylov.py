@@ -42,12 +42,12 @@ class Search(NamedTuple):
 
 
 @lru_cache(maxsize=16)  # along a stack they are the same in every slice
-def random_signs(count: int, seed: int, stream: int = 0) -> NDArray[np.float64]:
-    """Return a vector of ±1 that depends only on the seed and the stream, and can't be written to."""
-    signs = np.empty(count)
-    philox.random_signs(_key(seed), stream, signs)
-    signs.flags.writeable = False
-    return signs
+def random_weights(count: int, seed: int, stream: int = 0) -> NDArray[np.float64]:
+    """Return `philox.random_weights` of the seed and the stream, which can't be written to."""
+    weights = np.empty(count)
+    philox.random_weights(_key(seed), stream, weights)
+    weights.flags.writeable = False
+    return weights
 
 
 def _key(seed: int) -> NDArray[np.uint64]:
@@ -86,7 +86,7 @@ def search(
 
     Where σ₂ is asked for too, the search goes on with the second approximation's residual. A space that
     grows from one vector holds but one of those that share a singular value, so that then a second start
-    of random signs is added where there is none.
+    of random weights is added where there is none.
 
     The vectors X y_k are kept, n numbers a pass, so that u needs no pass of its own.
 
@@ -116,9 +116,9 @@ def search(
     channels = len(x)
     directions = np.zeros((lanczos.STARTS, channels))
     directions[: len(start)] = start
-    directions[0] += RANDOM_PART / np.sqrt(channels) * random_signs(channels, seed)
+    directions[0] += RANDOM_PART / np.sqrt(channels) * random_weights(channels, seed)
     if both and len(start) == 1:
-        directions[1] = random_signs(channels, seed, stream=1)
+        directions[1] = random_weights(channels, seed, stream=1)
     v, numbers = np.empty((lanczos.STARTS, channels)), np.zeros(lanczos.LOST + 1)
     found = lanczos.Found(v, np.empty(channels), u, numbers)
     members = min(thread_count(), len(room.shares))

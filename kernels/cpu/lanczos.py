@@ -239,7 +239,7 @@ def _lead(
             _finish(count, team, member, x, task, room, found)
             break
         if size <= NEGLIGIBLE * value:
-            philox.random_signs(key, count, direction)
+            philox.random_weights(key, count, direction)
         going = (
             expected <= room.limit
             and count < len(room.basis)

@@ -1,4 +1,4 @@
-"""Random signs from a counter, so that every backend draws the same bits.
+"""Random numbers from a counter, so that every backend draws the same bits.
 
 Philox 4×32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy
 as 1, 2, 3", SC 2011.
@@ -14,6 +14,8 @@ ROUNDS = 10
 BITS = 32
 LOW = np.uint64(0xFFFFFFFF)
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+# The lowest bit of a word is a sign, the highest 24 are a size.
+ONE, DROPPED, UNIT = np.uint64(1), np.uint64(8), 2.0**-24
 WEYL = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))  # golden ratio, √3 − 1
 
 
@@ -33,15 +35,19 @@ def philox(counter: Any, key: Any, out: Any) -> None:
 
 
 @helper
-def random_signs(key: Any, stream: int, out: Any) -> None:
-    """Fill `out` with ±1 from the bits of counters (0, stream, 0, 0), (1, stream, 0, 0) and so on."""
+def random_weights(key: Any, stream: int, out: Any) -> None:
+    """Fill `out` with ±[0.5, 1.5) from the words of counters (0, stream, 0, 0), (1, stream, 0, 0) and so on.
+
+    Signs alone are orthogonal to e_i ± e_j for half of all pairs of channels, and so would hide singular
+    vectors of maps that are equal or opposite.
+    """
     counter = np.zeros(4, np.uint64)
     counter[1] = stream
     words = np.empty(4, np.uint64)
     for i in range(out.size):
-        place = i % (4 * BITS)
-        if place == 0:
-            counter[0] = i // (4 * BITS)
+        if i % 4 == 0:
+            counter[0] = i // 4
             philox(counter, key, words)
-        bit = (words[place // BITS] >> np.uint64(place % BITS)) & np.uint64(1)
-        out[i] = 1.0 if bit == 1 else -1.0
+        word = words[i % 4]
+        size = 0.5 + np.float64(word >> DROPPED) * UNIT
+        out[i] = size if word & ONE == ONE else -size

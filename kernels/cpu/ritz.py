@@ -23,6 +23,15 @@ NEGLIGIBLE = 1e-12
 # Size of the random part of a start: about twice as far as the vectors of neighbouring slices are apart.
 RANDOM_PART = 0.05
 
+# Tolerance up to which a search goes on, whatever is asked for: with a looser one, what a start has of the
+# leading vector passes for a residual of the second.
+LOOSEST = 1e-4
+
+
+def searched_to(tol: float) -> float:
+    """Return the tolerance of a search; half of what is asked for is left to the rounding of results."""
+    return min(tol / 2, LOOSEST)
+
 
 @helper
 def divide(vector: Any, number: Any) -> None:

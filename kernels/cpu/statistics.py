@@ -256,6 +256,20 @@ def _moments(
 
 
 @Kernel
+def _wide_moments(images: Any, chosen: Any, zero: Any, blocks: Any, out: Any) -> None:
+    """Fill in the moments of grey values whose squares may leave float32's range, by float64."""
+    height, per_slice = images.shape[1], blocks.shape[1]
+    for task in prange(len(chosen) * per_slice):
+        k, block = task // per_slice, task % per_slice
+        first, stop = block * BLOCK_ROWS, min(block * BLOCK_ROWS + BLOCK_ROWS, height)
+        grey_moments(images[chosen[k], first:stop], zero, blocks[k, block])
+    for k in prange(len(chosen)):
+        out[chosen[k], 0] = 0.0
+        for block in range(per_slice):
+            join(out[chosen[k], 0], blocks[k, block])
+
+
+@Kernel
 def _standardized_small(images: Any, mask: Any, one_sided: bool, inner: Any, blocks: Any, out: Any) -> None:
     height, zero = images.shape[1], out.dtype.type(0)
     for s in prange(len(images)):
@@ -304,17 +318,11 @@ def moments(images: NDArray[Any], mask: Mask, out: NDArray[np.float64]) -> None:
     grey_zero = None if images.dtype == np.uint8 else zero
     weights = weights_for(images, mask, zero.dtype)
     _moments(images, weights, mask.one_sided, inner_of(images), zero, grey_zero, blocks, out)
-    if zero.dtype == np.float32:
+    if images.dtype.kind == "f" and zero.dtype == np.float32:
         spread = out[:, 0, 2]
-        for s in np.flatnonzero(~((spread > 0) & (spread < np.inf))):
-            out[s, 0, 1:] = _wide_moments(images[s])
-
-
-def _wide_moments(image: NDArray[Any]) -> tuple[float, float]:
-    """Return the mean and the sum of squares about it of a slice whose squares may leave float32's range."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        mean = image.mean(dtype=np.float64)
-        return float(mean), float(np.square(image - mean).sum())
+        chosen = np.flatnonzero(~((spread > 0) & (spread < np.inf)))
+        if chosen.size > 0:
+            _wide_moments(images, chosen, np.zeros(1), blocks[: len(chosen), :, 0], out)
 
 
 def standardized(images: NDArray[Any], mask: Mask, out: NDArray[Any]) -> None:

@@ -19,6 +19,9 @@ from eigenfeatures.kernels.svd import TruncatedSVD
 # From so many pixels on a search takes less time than LAPACK, where there are no more of them than channels.
 _SEARCHED = 64
 
+# Its threads' counters and the call by address exist as compiled code only.
+_CAN_SEARCH = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
+
 # The most slices of a chain, in which each search starts from the slice before. Chains don't depend on
 # the threads, so that they change no bit.
 CHAIN = 8
@@ -54,7 +57,7 @@ def decompose(
     direction = np.full((1, channels), channels**-0.5) if start is None else start[np.newaxis]
     u = np.empty((count, rank, pixels), dtype)
     # A search pays for one vector, and where LAPACK on the slice itself takes longer.
-    searched = rank == 1 and max_passes > 0 and (pixels > channels or pixels >= _SEARCHED)
+    searched = rank == 1 and max_passes > 0 and (pixels > channels or pixels >= _SEARCHED) and _CAN_SEARCH
     chains = -(-count // CHAIN) if searched else count
 
     def chain(number: int) -> list[Triplets]:

@@ -11,6 +11,7 @@ from eigenfeatures.kernels.cpu.eigen import eigenvectors
 from eigenfeatures.kernels.cpu.gram import gram_matrix
 from eigenfeatures.kernels.cpu.krylov import Search, Survey, in_range, search, survey
 from eigenfeatures.kernels.cpu.lanczos import Workspace
+from eigenfeatures.kernels.cpu.ritz import searched_to
 
 # Methods of slices that have no singular vectors to go on from.
 UNDEFINED = ("zero", "invalid")
@@ -88,8 +89,7 @@ def _searched(
 ) -> tuple[Survey, Search | None]:
     if room is None:
         return survey(x), None
-    # Half the tolerance: the rest is for the rounding of what is returned.
-    found = search(x, start, tol / 2, seed, gap, room, u[0])
+    found = search(x, start, searched_to(tol), seed, gap, room, u[0])
     return found.survey, found
 
 

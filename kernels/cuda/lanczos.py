@@ -13,7 +13,7 @@ from numba.cuda import types
 from eigenfeatures.kernels.cpu.ritz import NEGLIGIBLE, RANDOM_PART, TRIAL
 from eigenfeatures.kernels.cuda.compile import MOST_WARPS, SIMULATED, WARP, device_function, kernel
 from eigenfeatures.kernels.cuda.passes import MOST_CHANNELS
-from eigenfeatures.kernels.cuda.philox import random_sign
+from eigenfeatures.kernels.cuda.philox import random_weight
 from eigenfeatures.kernels.cuda.ritz import (
     combined,
     eigenvalues,
@@ -37,11 +37,11 @@ COMBINERS = WARP if SIMULATED else 256
 
 @device_function
 def draw(vector: Any, channels: Any, k0: Any, k1: Any, stream: Any) -> None:
-    """Fill `vector` with random signs; all may read it upon return, and none before."""
+    """Fill `vector` with random weights; all may read it upon return, and none before."""
     cuda.syncthreads()
     c = np.int32(cuda.threadIdx.x)
     while c < channels:
-        vector[c] = random_sign(k0, k1, stream, c)
+        vector[c] = random_weight(k0, k1, stream, c)
         c = np.int32(c + cuda.blockDim.x)
     cuda.syncthreads()
 

@@ -1,19 +1,15 @@
-"""Random signs on the device, with the bits of `eigenfeatures.kernels.cpu.philox`."""
+"""Random numbers on the device, with the bits of `eigenfeatures.kernels.cpu.philox`."""
 
 from typing import Any
 
 import numpy as np
 
-from eigenfeatures.kernels.cpu.philox import BITS, LOW, MULTIPLIERS, ROUNDS, WEYL
+from eigenfeatures.kernels.cpu.philox import BITS, DROPPED, LOW, MULTIPLIERS, ONE, ROUNDS, UNIT, WEYL
 from eigenfeatures.kernels.cuda.compile import device_function
-
-# Signs that the words of one counter hold.
-SIGNS = 4 * BITS
 
 _SHIFT = np.uint64(BITS)
 _EVEN, _ODD = MULTIPLIERS
 _WEYL_EVEN, _WEYL_ODD = WEYL
-_ONE = np.uint64(1)
 
 
 @device_function
@@ -29,20 +25,20 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, A
 
 
 @device_function
-def random_sign(k0: Any, k1: Any, stream: Any, index: Any) -> float:
-    """Return element `index` of the ±1 that the CPU's `random_signs` draws for a key and a stream.
+def random_weight(k0: Any, k1: Any, stream: Any, index: Any) -> float:
+    """Return element `index` of what the CPU's `random_weights` draws for a key and a stream.
 
     Each thread makes the words it needs for itself: they are few, and nothing is shared.
     """
-    block, place = index // SIGNS, index % SIGNS
+    block, place = index // 4, index % 4
     zero = np.uint64(0)
     word0, word1, word2, word3 = philox(np.uint64(block), np.uint64(stream), zero, zero, k0, k1)
     word = word0
-    if place >= BITS:
+    if place == 1:
         word = word1
-    if place >= 2 * BITS:
+    if place == 2:
         word = word2
-    if place >= 3 * BITS:
+    if place == 3:
         word = word3
-    bit = (word >> np.uint64(place % BITS)) & _ONE
-    return 1.0 if bit == _ONE else -1.0
+    size = 0.5 + np.float64(word >> DROPPED) * UNIT
+    return size if word & ONE == ONE else -size

@@ -2,7 +2,7 @@
 
 The method is that of `eigenfeatures.kernels.cpu.krylov`. A pass is two launches, whatever the number of
 slices: all multiprocessors read all slices (`passes.multiply`), then a block a slice takes the next step
-(`lanczos.advance`). The second start, of random signs, that a search for two values has takes a pass of its
+(`lanczos.advance`). The second start, of random weights, that a search for two values has takes a pass of its
 own here.
 """
 
@@ -108,7 +108,7 @@ def search(
     limit
         Passes, at most `lanczos.MOST_PASSES`.
     seed
-        Of the random signs.
+        Of the random weights.
     both
         Go on until √(θ_2 / θ_1) is known.
 

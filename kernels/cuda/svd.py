@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenfeatures.kernels.arrays import RESOLVED, working_dtype
+from eigenfeatures.kernels.cpu.ritz import searched_to
 from eigenfeatures.kernels.cuda import jacobi, lanczos, memory, passes, search
 from eigenfeatures.kernels.cuda.compile import WARP
 from eigenfeatures.kernels.cuda.gram import gram_matrices
@@ -61,7 +62,7 @@ def decompose(
 ) -> TruncatedSVD:
     """Decompose each slice of maps (N, C, n) on the current device and stream; see the function for the CPU.
 
-    All searches start from `start`, or else from the sum of the maps, each with the same random signs of a
+    All searches start from `start`, or else from the sum of the maps, each with the same random weights of a
     twentieth of its size added; at most `lanczos.MOST_PASSES` passes are made. The methods are in a NumPy
     array.
     """
@@ -181,8 +182,7 @@ def _searches(
     limit = min(max_passes, lanczos.MOST_PASSES, channels)
     fits = channels <= passes.most_channels(dtype) and channels * pixels < 2**31
     if rank == 1 and limit > 0 and fits:
-        # Half the tolerance: the rest is for the rounding of what is returned.
-        yield "lanczos", lambda portion: _by_lanczos(portion, start, tol / 2, limit, seed, gap)
+        yield "lanczos", lambda portion: _by_lanczos(portion, start, searched_to(tol), limit, seed, gap)
     rank = max(rank, 2) if gap and channels > 1 else rank
     yield "gram", lambda portion: _by_gram(portion, rank, dtype)
     if dtype != np.float64:

@@ -3,11 +3,13 @@
 import os
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import own_process
 import pytest
 
+from eigenfeatures.eigen import array_files
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region
 from eigenfeatures.eigen.volumes import open_volume
@@ -135,3 +137,50 @@ def test_a_file_larger_than_memory_is_read_slice_by_slice(tmp_path: Path) -> Non
         part = stack.read([1, 2], Region(slices - 2, 100, 2, 300))
     np.testing.assert_array_equal(part[:, 1], last[100:400, [1000, 2000]].T)
     assert not part[:, 0].any()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("ndim", [2, 3, 5])
+def test_portions_that_are_mapped_make_up_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, axis: int, order: Literal["C", "F"], ndim: int
+) -> None:
+    volume = np.random.default_rng(2).integers(0, 60_000, (7, 8, 9), dtype=np.uint16)
+    volume = volume[:1] if ndim == 2 else volume
+    shaped = volume.reshape(volume.shape[3 - ndim :] if ndim == 2 else (1,) * (ndim - 3) + volume.shape)
+    np.save(tmp_path / "v.npy", np.asarray(shaped, order=order))
+    slices = np.moveaxis(volume, axis, 0)
+    for portion in (1, 300, 1 << 20):
+        monkeypatch.setattr(array_files, "_MAPPED", portion)
+        with open_volume(tmp_path / "v.npy", axis=axis) as stack:
+            np.testing.assert_array_equal(stack.read(range(len(slices))), slices)
+            chosen = [*range(len(slices) - 1, -1, -2), 0]
+            rows, columns = slices.shape[1:]
+            region = Region(0, 1, rows, columns - 1)
+            np.testing.assert_array_equal(stack.read(chosen, region), slices[chosen, :, 1:])
+
+
+_ACROSS = """
+import sys
+from eigenfeatures.eigen.volumes import open_volume
+def peak():
+    (line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+with open_volume(sys.argv[1], axis=2, shape=(1024, 1024, 512), dtype="u1") as stack:
+    stack.read([3])[0, 0, 0]
+    before = peak()
+    stack.read([7, 8])
+    print(peak() - before, peak())
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the peak is read from /proc, which Linux has"
+)
+def test_slices_across_a_file_leave_most_of_it_out_of_memory(tmp_path: Path) -> None:
+    """Each slice has a value of every page of the file."""
+    with (tmp_path / "v.raw").open("wb") as file:
+        file.truncate(1 << 29)
+    grown, whole = own_process.printed(_ACROSS, tmp_path / "v.raw")
+    assert grown < 1 << 26
+    assert whole < 1 << 29

@@ -208,6 +208,17 @@ def test_export_makes_the_graph_that_was_asked_for_and_model_info_reads_it(finis
     assert info["weights_sha256"] in "".join(re.split(r"\W+", text)), "folded, not cut"
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json", "scan.tif", "folder"])
+def test_an_export_takes_the_place_of_no_other_kind_of_file(finished_run, tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    out = tmp_path / "folder" if name == "folder" else run / name
+    before = out.read_bytes() if out.is_file() else None
+    reason = "is a folder; name the file" if name == "folder" else "name ends with .onnx"
+    assert_refused(call("export", run, "--out", out), reason)
+    assert (out.read_bytes() if out.is_file() else None) == before
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -256,6 +256,52 @@ def test_a_forked_child_may_be_the_first_to_import_the_kernels():
     run(FORKED_FIRST_IMPORT, NUMBA_THREADING_LAYER="omp")
 
 
+SPAWNED = """
+import multiprocessing, sys
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.apply(eval, ["__import__('spawned').threads()"]))
+"""
+
+IN_SPAWNED = """
+import numba, numpy as np
+
+@numba.njit(parallel=True)
+def total(values):
+    found = 0.0
+    for k in numba.prange(values.size):
+        found += values[k]
+    return found
+
+def threads():
+    assert total(np.ones(99)) == 99
+    from eigenfeatures.kernels.cpu.compile import thread_count
+    return thread_count()
+"""
+
+
+def test_a_spawned_child_keeps_its_threads_whatever_ran_before_the_import(tmp_path):
+    (tmp_path / "spawned.py").write_text(IN_SPAWNED)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    assert run(SPAWNED, PYTHONPATH=path).strip() == "2"
+
+
+INTERPRETED = """
+import numpy as np
+from eigenfeatures.kernels import truncated_svd
+maps = np.random.default_rng(0).random((2, 4, 5, 6))
+svd = truncated_svd(maps, gap=True)
+values = np.linalg.svd(maps.reshape(2, 4, 30), compute_uv=False)
+np.testing.assert_allclose(svd.s[:, 0], values[:, 0])
+np.testing.assert_allclose(svd.gap, values[:, 1] / values[:, 0])
+"""
+
+
+def test_without_compilation_the_answer_is_the_same():
+    """As developers of other packages let Numba run Python, for a debugger or for coverage."""
+    run(INTERPRETED, NUMBA_DISABLE_JIT="1")
+
+
 def run(script: str, **environment: str) -> str:
     result = subprocess.run(
         [sys.executable, "-c", script],

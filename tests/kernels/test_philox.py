@@ -5,7 +5,7 @@ import pytest
 import reference
 
 from eigenfeatures.kernels.cpu import philox
-from eigenfeatures.kernels.cpu.krylov import random_signs
+from eigenfeatures.kernels.cpu.krylov import random_weights
 
 # kat_vectors of Random123, philox4x32 with 10 rounds.
 KNOWN = [
@@ -28,17 +28,18 @@ def test_known_vectors(counter, key, expected):
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**40 + 3, 2**64 - 1])
-def test_signs_are_the_bits_of_the_counters(seed):
+def test_weights_have_the_bits_of_the_counters(seed):
     key = [seed & 0xFFFFFFFF, seed >> 32]
-    bits = []
-    for block in range(3):
-        for word in reference.philox([block, 5, 0, 0], key):
-            bits += [1.0 if word >> place & 1 else -1.0 for place in range(32)]
-    np.testing.assert_array_equal(random_signs(300, seed, stream=5), bits[:300])
+    words = [word for block in range(75) for word in reference.philox([block, 5, 0, 0], key)]
+    expected = [(1 if word % 2 else -1) * (0.5 + (word // 256) / 2**24) for word in words]
+    np.testing.assert_array_equal(random_weights(300, seed, stream=5), expected)
 
 
-def test_signs_are_balanced_and_differ_by_seed_and_stream():
-    signs = random_signs(10_000, 1)
-    assert abs(signs.mean()) < 0.04
-    assert abs(np.mean(signs * random_signs(10_000, 2))) < 0.04
-    assert abs(np.mean(signs * random_signs(10_000, 1, stream=1))) < 0.04
+def test_weights_are_spread_and_differ_by_seed_and_stream():
+    weights = random_weights(10_000, 1)
+    assert abs(weights.mean()) < 0.04
+    counts, _ = np.histogram(abs(weights), 10, (0.5, 1.5))
+    assert counts.sum() == 10_000
+    assert np.all(abs(counts - 1000) < 120)
+    assert abs(np.mean(weights * random_weights(10_000, 2))) < 0.04
+    assert abs(np.mean(weights * random_weights(10_000, 1, stream=1))) < 0.04

@@ -1,5 +1,7 @@
 """Statistics of slices against float64 NumPy on the images that they never write."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import reference
@@ -87,6 +89,21 @@ def test_constant_and_empty():
     constant = slice_statistics(np.full((4, 5), 7, np.uint8))
     assert constant == (7, 0, 0, 0, 0)
     assert slice_statistics(np.empty((0, 4, 5))).mean.shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_blank_slices_take_no_memory(dtype):
+    """Slices of one grey value are usual at the ends of a stack."""
+    images = np.full((2, 600, 500), 9, dtype)
+    images[1, 300, 7] = 11
+    slice_statistics(images)  # compiles
+    tracemalloc.start()
+    result = slice_statistics(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < images[0].size / 2
+    np.testing.assert_allclose(result.mean, [9, 9 + 2 / 300_000], rtol=1e-12)
+    np.testing.assert_allclose(result.deviation, [0, images[1].std(dtype=np.float64)], rtol=1e-6)
 
 
 def test_not_a_number_stays_in_its_slice():

@@ -15,7 +15,6 @@ from spectra import CHANNELS, HEIGHT, ORDER, SPECTRA, WIDTH, rectified, sine, wi
 from svd_oracles import assert_directions
 
 from eigenfeatures.kernels import TruncatedSVD, standardized_gradient, truncated_svd
-from eigenfeatures.kernels.cpu.krylov import random_signs
 
 TOL = 1e-5
 
@@ -122,7 +121,7 @@ def test_the_gap_where_the_third_value_is_near_the_second():
         svd = truncated_svd(maps, max_passes=20, gap=True)
         assert svd.method == "lanczos"
         errors.append(abs(svd.gap - 0.27))
-    assert np.sum(np.array(errors) > 1e-3) <= 4
+    assert np.sum(np.array(errors) > 1e-3) <= 6
     assert max(errors) < 0.006  # the third's
 
 
@@ -190,16 +189,6 @@ def test_subnormal_responses():
     assert svd.s[0] > 0
 
 
-def test_a_start_that_the_maps_send_to_zero():
-    """Two opposite maps, to which the start and the direction after it give equal weights."""
-    assert all(random_signs(8, 0, stream)[0] == random_signs(8, 0, stream)[4] for stream in (0, 1))
-    maps = np.zeros((8, 9, 9), np.float32)
-    maps[0], maps[4] = 1, -1
-    svd = truncated_svd(maps)
-    assert svd.s[0] == pytest.approx(np.sqrt(2) * 9)
-    assert measured(maps, svd)[0] <= TOL
-
-
 @pytest.mark.parametrize("weak", [1e-82, 1e-160])
 def test_channels_far_weaker_than_others(weak):
     maps = rectified().astype(np.float64)
@@ -244,7 +233,7 @@ def test_float32_falls_back_to_a_float64_gram_matrix():
 
 
 def test_a_third_vector_that_overtakes_both_vectors_of_the_slice_before():
-    """Along a stack, a search starts in the space of the first two: random signs lead it out of there."""
+    """Along a stack, a search starts in the space of the first two: random weights lead it out of there."""
     before = with_spectrum(np.where(ORDER < 3, 1 - 0.1 * ORDER, 0.1), "float32")
     after = with_spectrum(np.where(ORDER == 2, 1.1, np.where(ORDER < 2, 1 - 0.1 * ORDER, 0.1)), "float32")
     found = truncated_svd(np.stack([before, after]), max_passes=20)

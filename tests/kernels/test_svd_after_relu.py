@@ -50,7 +50,7 @@ def test_eigenfeatures_are_not_negative_unless_the_gap_tells(options):
     """As every slice is told, from Gram matrices, and by searches that start from other slices."""
     told = set()
     for make, how in MADE:
-        svd = truncated_svd(np.stack([make(seed, how) for seed in range(10)]), **options)
+        svd = truncated_svd(np.stack([make(seed, how) for seed in range(20)]), **options)
         negative, flagged = svd.u[:, 0].min(axis=(-2, -1)) < -TOL, svd.gap > FLAGGED
         assert (flagged | ~negative).all()
         assert make is sparse or (flagged == (0.99 < how < 1.01)).all()

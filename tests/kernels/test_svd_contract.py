@@ -8,6 +8,7 @@ from spectra import CHANNELS, ORDER, SPECTRA, measured, rectified, sine, with_sp
 from svd_oracles import assert_directions, honest, rounding
 
 from eigenfeatures.kernels import truncated_svd
+from eigenfeatures.kernels.cpu.ritz import LOOSEST
 
 TOL = 1e-5
 
@@ -62,11 +63,14 @@ EARLY = {
     "many_channels": (lambda: np.maximum(np.random.default_rng(0).normal(size=(1, 1024, 33, 32)), 0), {}),
 }
 
+# Whose last pass takes the residual down to rounding.
+CONVERGED = ("stack", "few_pixels", "many_channels")
 
-@pytest.mark.parametrize("tol", [1e-1, 1e-2, 1e-3])
+
+@pytest.mark.parametrize("tol", [1e-1, 1e-4])
 @pytest.mark.parametrize("case", EARLY)
 def test_the_residual_of_a_search_that_stops_early_is_true(case, tol):
-    """It is far above rounding, so only a measured one is within twice the true one."""
+    """Where it is far above rounding, only a measured one is within twice the true one."""
     make, options = EARLY[case]
     for dtype in ("float32", "float64"):
         stack = make().astype(dtype)
@@ -75,8 +79,9 @@ def test_the_residual_of_a_search_that_stops_early_is_true(case, tol):
             stack = stack - stack.mean(axis=(-2, -1), keepdims=True, dtype=np.float64)
         for k, maps in enumerate(stack):
             residual, _ = measured(maps, svd.u[k], svd.s[k], svd.v[k])
-            assert rounding(np.float32) < residual <= tol
+            assert residual <= min(tol, 2 * LOOSEST)
             assert honest(svd.residual[k], residual, dtype)
+            assert case in CONVERGED or tol < 0.1 or residual > rounding(np.float32)
 
 
 def test_no_response_at_all():

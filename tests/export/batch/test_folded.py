@@ -122,7 +122,7 @@ def test_large_slices_are_evaluated_by_a_folded_network(finished_run, raw, monke
     image = np.tile(raw[0], (3, 2))
     on_cpu, on_gpu = (
         large_slices._Whole(
-            finished_run, ["eigenfeatures", "alpha_index"], facts, device, image.shape, Clock(), False
+            finished_run, ["eigenfeatures", "alpha_index"], facts, device, image.shape, Clock(), False, None
         )
         for device in ("cpu", "cuda")
     )

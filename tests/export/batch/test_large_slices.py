@@ -16,6 +16,7 @@ from reference import singular_triplets, strongest_channel
 
 from eigenfeatures import export
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.model_file import load_model, save_model
 from eigenfeatures.eigen.responses import responses
 from eigenfeatures.export.batch import large_slices
 from eigenfeatures.export.batch.clock import Clock
@@ -257,6 +258,21 @@ def test_the_kernels_keep_to_the_threads_that_were_asked_for(finished_run, stack
     assert seen == [1, min(2, before[0])]
     assert numba.get_num_threads() == before[0]
     torch.set_num_threads(before[1])
+
+
+def test_classes_and_eigenfeatures_of_two_trainings_are_not_mixed(finished_run, stack, tmp_path):
+    """As where files of another run were copied into this one."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    model = load_model(run)
+    with torch.no_grad():
+        next(model.network.parameters())[0] += 1
+    save_model(model, run)
+    for outputs in (["probabilities", "gap"], ["gap"]):
+        with pytest.raises(
+            InputError, match=r"model\.onnx was exported from other weights than .*safetensors"
+        ):
+            fitted(run, [stack], outputs, "ort-cpu")
+    assert fitted(run, [stack], ["gap"], "torch").outputs == ("gap",)
 
 
 def test_what_is_open_is_closed_where_the_rest_can_not_be_opened(finished_run, stack, monkeypatch):

@@ -41,6 +41,17 @@ def test_a_colon_in_a_path_separates_nothing(tmp_path):
     assert [source.name for source in opened(Path(f"{folder}/c:d.h5:/entry/data"))] == ["c:d-entry-data"]
 
 
+def test_what_a_folder_holds_besides_stacks_is_said(tmp_path):
+    folder = tmp_path / "day"
+    (folder / "notes").mkdir(parents=True)
+    np.save(folder / "a.npy", random_stack((3, 8, 8)))
+    (folder / "b.raw").write_bytes(bytes(64))
+    (source,) = opened(folder)
+    assert source.notes == ("day: ignored b.raw, notes",)
+    (source,) = opened(folder / "a.npy")
+    assert source.notes == ()
+
+
 def limited(**limits):
     return ModelFacts(**{**vars(FACTS), **limits})
 

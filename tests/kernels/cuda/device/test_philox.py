@@ -1,4 +1,4 @@
-"""Random signs of a device against those of the CPU and Python's integers."""
+"""Random numbers of a device against those of the CPU and Python's integers."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ import reference
 from cuda_launch import launch
 from numba import cuda
 
-from eigenfeatures.kernels.cpu.krylov import random_signs
+from eigenfeatures.kernels.cpu.krylov import random_weights
 from eigenfeatures.kernels.cuda import memory
-from eigenfeatures.kernels.cuda.philox import philox, random_sign
+from eigenfeatures.kernels.cuda.philox import philox, random_weight
 
 
-def draw_signs(k0, k1, stream, out):
+def draw_weights(k0, k1, stream, out):
     for i in range(cuda.threadIdx.x, out.size, cuda.blockDim.x):
-        out[i] = random_sign(k0, k1, stream, i)
+        out[i] = random_weight(k0, k1, stream, i)
 
 
 def draw_words(counter, key, out):
@@ -38,8 +38,8 @@ def test_words(counter, key):
 
 
 @pytest.mark.parametrize(("seed", "stream"), [(0, 0), (7, 5), (2**40 + 3, 1), (2**64 - 1, 24)])
-def test_signs_have_the_bits_of_the_cpu(seed, stream):
+def test_weights_have_the_bits_of_the_cpu(seed, stream):
     out = memory.to_device(np.zeros(300))
     key = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
-    launch(draw_signs, 1, 32, *key, stream, out)
-    np.testing.assert_array_equal(memory.to_host(out), random_signs(300, seed, stream))
+    launch(draw_weights, 1, 32, *key, stream, out)
+    np.testing.assert_array_equal(memory.to_host(out), random_weights(300, seed, stream))

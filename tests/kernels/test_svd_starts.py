@@ -1,0 +1,73 @@
+"""A search finds the leading vector also where its start has next to nothing of it."""
+
+import numpy as np
+import pytest
+from spectra import measured
+
+from eigenfeatures.kernels import truncated_svd
+from eigenfeatures.kernels.cpu.krylov import random_weights
+
+TOL = 1e-5
+
+
+def leading_values(maps):
+    """σ₁ of each slice of maps (N, C, h, w) by LAPACK."""
+    flat = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
+    return np.linalg.svd(flat, compute_uv=False)[:, 0]
+
+
+def opposite_maps(i, j):
+    """Eight maps (1, 8, 4, 4): two are opposite and strong, six equal and weak, with no pixel in common."""
+    strong, weak = np.zeros((4, 4)), np.zeros((4, 4))
+    strong.ravel()[:8] = weak.ravel()[8:] = np.arange(1, 9)
+    maps = np.stack([0.2 * weak] * 8)
+    maps[i], maps[j] = strong, -strong
+    return maps[np.newaxis]
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_opposite_maps_whose_sum_is_zero(gap):
+    """The sum of the maps has no part in v₁ = (e_i − e_j)/√2; random signs often have none."""
+    for i in range(8):
+        for j in range(i + 1, 8):
+            maps = opposite_maps(i, j)
+            np.testing.assert_allclose(truncated_svd(maps, gap=gap).s[:, 0], leading_values(maps), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_maps_along_a_stack(dtype):
+    """A region has two channels. Where another leads in the next slice, v₁ is orthogonal to the start."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        regions = rng.integers(0, 4, (8, 8, 8))[:, np.newaxis] == np.arange(4)[:, np.newaxis, np.newaxis]
+        maps = np.repeat(regions * rng.random((8, 4, 1, 1)), 2, axis=1).astype(dtype)
+        svd = truncated_svd(maps)
+        np.testing.assert_allclose(svd.s[:, 0], leading_values(maps), rtol=1e-5)
+        np.testing.assert_allclose(svd.s, [truncated_svd(of_slice).s for of_slice in maps], rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_maps_of_ones_and_minus_ones(channels):
+    for seed in range(200):
+        maps = np.random.default_rng(seed).choice([-1.0, 1.0], (1, channels, 4, 4))
+        np.testing.assert_allclose(truncated_svd(maps).s[:, 0], leading_values(maps), rtol=1e-6)
+
+
+@pytest.mark.parametrize("tol", [1e-3, 1e-2, 0.1, 0.9])
+def test_a_loose_tolerance_ends_at_no_other_vector(tol):
+    for seed in range(200, 300):
+        maps = np.random.default_rng(seed).normal(size=(8, 4, 6, 6))
+        maps[:, ::2] = 0
+        svd = truncated_svd(maps, tol=tol)
+        np.testing.assert_allclose(svd.s[:, 0], leading_values(maps), rtol=1e-6)
+        assert (svd.residual <= min(tol, 1e-3)).all()
+
+
+def test_a_start_that_the_maps_send_to_zero():
+    """Two opposite maps, to which a start, with its random part, gives equal weights."""
+    maps = np.zeros((8, 9, 9), np.float32)
+    maps[0], maps[4] = 1, -1
+    start = 1 - 0.05 * random_weights(8, 0)
+    svd = truncated_svd(maps, start=start)
+    assert svd.s[0] == pytest.approx(np.sqrt(2) * 9)
+    assert measured(maps, svd.u, svd.s, svd.v)[0] <= TOL
