@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,7 @@ class _FileStack(ArrayStack):
         """Map one portion of the file after the other: slices across the fastest axis touch all pages."""
         shape, along = self._layout["shape"], out.ndim - 1 if self._layout["order"] == "F" else 0
         slowest = len(shape) - out.ndim + along
-        taken = selection[slowest]
-        chosen = range(shape[slowest])[taken] if isinstance(taken, slice) else range(0)
+        chosen = range(shape[slowest])[cast(slice, selection[slowest])]  # axes before it are of length 1
         count = max(1, _MAPPED // (math.prod(shape) * self.dtype.itemsize // shape[slowest]))
         for first in range(0, len(chosen), count):
             part = chosen[first : first + count]

@@ -115,11 +115,12 @@ def truncated_svd(
 
     What holds for any input: ``residual <= tol``; left vectors are orthogonal to ``10 * tol``; singular
     values that are found to be at most 2·10⁻⁶ of s_1 (10⁻¹² for float64) are given as 0, with ``u_i = 0``; a
-    slice of zeros gives ``u = 0, s = 0``, and one with NaN or infinity gives NaN without harm to others. The
-    sine of the angle between u_1 and the true one is at most about ``residual / (1 - s_2 / s_1)``: ask for
-    `gap` or rank 2 to know it, and to see s_2, which the search for one vector alone may take for s_1 where
-    the two are within some hundredths. The same seed gives the same bits for any number of Numba's threads;
-    at rank 1 a slice of a stack doesn't have the bits of the slice alone, whose search starts elsewhere.
+    slice of zeros gives ``u = 0, s = 0``, and one with NaN or infinity, or a centred one whose range is
+    beyond its type's largest number, gives NaN without harm to others. The sine of the angle between u_1 and
+    the true one is at most about ``residual / (1 - s_2 / s_1)``: ask for `gap` or rank 2 to know it, and to
+    see s_2, which the search for one vector alone may take for s_1 where the two are within some hundredths.
+    The same seed gives the same bits for any number of Numba's threads; at rank 1 a slice of a stack doesn't
+    have the bits of the slice alone, whose search starts elsewhere.
 
     Cost for n pixels: a pass is one read of X and 4·C·n operations, the search takes 3 to 10 of them and
     n numbers of memory for each; a Gram matrix takes C²·n operations and its eigenvectors about 4·C³.

@@ -156,7 +156,8 @@ def _standardized_gradient(dtype: np.dtype[Any], backend: Backend) -> None:
 
 
 def _slice_statistics(dtype: np.dtype[Any], backend: Backend) -> None:
-    slice_statistics(_values((1, _SIDE, _SIDE), dtype), backend=backend)
+    for slices in (_values((1, _SIDE, _SIDE), dtype), np.ones((1, _SIDE, _SIDE), dtype)):  # the latter blank
+        slice_statistics(slices, backend=backend)
 
 
 def _strongest_channel(dtype: np.dtype[Any], backend: Backend) -> None:

@@ -29,6 +29,7 @@ for threads in (1, numba.get_num_threads()):
             standardized_gradient(images.swapaxes(-1, -2), operator, mean=1.0, deviation=2.0)
             standardized_gradient(np.tile(images, (1, 1, 4, 4)), operator)
             slice_statistics(images, operator)
+            slice_statistics(0 * images, operator)
         gradient_magnitude(images[..., :9, :9])
         stretch_contrast(images)
         responses = (rng.random((3, 9, 90, 90)) * 200).astype(dtype)
