@@ -20,8 +20,9 @@ APART = 0.03
 # A direction left over that is this small against the largest eigenvalue is rounding.
 NEGLIGIBLE = 1e-12
 
-# Size of the random part of a start: about twice as far as the vectors of neighbouring slices are apart.
-RANDOM_PART = 0.05
+# Factor of the random weights of a start, whose mean square is 13/12: they are a twentieth of it, about
+# twice as far as the vectors of neighbouring slices are apart.
+RANDOM_PART = 0.048
 
 # Tolerance up to which a search goes on, whatever is asked for: with a looser one, what a start has of the
 # leading vector passes for a residual of the second.

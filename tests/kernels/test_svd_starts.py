@@ -6,6 +6,7 @@ from spectra import measured
 
 from eigenfeatures.kernels import truncated_svd
 from eigenfeatures.kernels.cpu.krylov import random_weights
+from eigenfeatures.kernels.cpu.ritz import RANDOM_PART
 
 TOL = 1e-5
 
@@ -67,7 +68,7 @@ def test_a_start_that_the_maps_send_to_zero():
     """Two opposite maps, to which a start, with its random part, gives equal weights."""
     maps = np.zeros((8, 9, 9), np.float32)
     maps[0], maps[4] = 1, -1
-    start = 1 - 0.05 * random_weights(8, 0)
+    start = 1 - RANDOM_PART * random_weights(8, 0)
     svd = truncated_svd(maps, start=start)
     assert svd.s[0] == pytest.approx(np.sqrt(2) * 9)
     assert measured(maps, svd.u, svd.s, svd.v)[0] <= TOL
