@@ -226,7 +226,7 @@ def test_a_forked_child_and_a_single_thread_start_none():
     run(NO_THREADS)
 
 
-FORKED_FIRST_IMPORT = """
+PARALLEL_LOOP = """
 import multiprocessing, numba, numpy as np
 
 @numba.njit(parallel=True)
@@ -235,7 +235,11 @@ def total(values):
     for k in numba.prange(values.size):
         found += values[k]
     return found
+"""
 
+FORKED_FIRST_IMPORT = (
+    PARALLEL_LOOP
+    + """
 def work(queue):
     from eigenfeatures.kernels import gradient_magnitude
     queue.put(gradient_magnitude(np.ones((3, 150, 150), np.uint8)).sum())
@@ -249,6 +253,7 @@ child.join()
 assert child.exitcode == 0, child.exitcode
 assert queue.get() == 0
 """
+)
 
 
 def test_a_forked_child_may_be_the_first_to_import_the_kernels():
@@ -263,21 +268,15 @@ if __name__ == "__main__":
         print(pool.apply(eval, ["__import__('spawned').threads()"]))
 """
 
-IN_SPAWNED = """
-import numba, numpy as np
-
-@numba.njit(parallel=True)
-def total(values):
-    found = 0.0
-    for k in numba.prange(values.size):
-        found += values[k]
-    return found
-
+IN_SPAWNED = (
+    PARALLEL_LOOP
+    + """
 def threads():
     assert total(np.ones(99)) == 99
     from eigenfeatures.kernels.cpu.compile import thread_count
     return thread_count()
 """
+)
 
 
 def test_a_spawned_child_keeps_its_threads_whatever_ran_before_the_import(tmp_path):
