@@ -65,6 +65,15 @@ def types_of(path):
 
 
 @pytest.mark.parametrize("name", REDUCED)
+def test_differences_of_the_float32_graph_are_not_told_as_this_files(name, variants):
+    told, single = variants[name][1], variants["float32"][1]
+    largest = max(value for key, value in single.items() if key.startswith("largest_difference_of_"))
+    shown = {key: value for key, value in told.items() if key.startswith("largest_difference_of_")}
+    assert shown == {"largest_difference_of_float32_from_torch": largest}
+    assert told["accuracy"]["largest_difference_of_probabilities"] > 10 * largest
+
+
+@pytest.mark.parametrize("name", REDUCED)
 def test_the_report_is_what_numpy_finds(variants, held_out, tmp_path, name):
     single, other = (variants[kind][0] for kind in ("float32", name))
     if name == "float16":  # as a GPU rounds
