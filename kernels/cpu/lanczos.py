@@ -23,8 +23,8 @@ from eigenfeatures.kernels.cpu.ritz import (
     NEGLIGIBLE,
     combine,
     divide,
-    expected_passes,
     extend,
+    falls_fast_enough,
     leading_pairs,
     orthonormalise,
     ratio_is_known,
@@ -220,17 +220,19 @@ def _lead(
     found: Any,
 ) -> None:
     """Search the first value and vectors, and the second value where `both` are asked for."""
-    numbers, direction, first = found.numbers, directions[0], 1.0
+    numbers, direction, largest = found.numbers, directions[0], 0.0
     count, made = _start(directions, team, member, x, task, room, found), 1
+    when = made
     going = least < numbers[ENERGY] < most
     while going:
         _approximate(count, room, found)
         value, size = room.values[0], _residual(0, count, room, found, direction)
         residual = size / value if value > 0 else 1.0
-        first = residual if made == 1 else first
-        converged, expected = value > 0 and residual <= tol and made > 1, made + 1.0
+        if residual > largest:
+            largest, when = residual, made
+        converged, promising = value > 0 and residual <= tol and made > 1, True
         if not converged:
-            expected = expected_passes(first, residual, made, tol)
+            promising = falls_fast_enough(largest, residual, made - when, made, tol, room.limit)
         elif both:
             size = _residual(1, count, room, found, direction)
             converged = ratio_is_known(room.values, size)
@@ -241,7 +243,8 @@ def _lead(
         if size <= NEGLIGIBLE * value:
             philox.random_weights(key, count, direction)
         going = (
-            expected <= room.limit
+            promising
+            and made < room.limit
             and count < len(room.basis)
             and orthonormalise(direction, room.basis[:count])
         )

@@ -8,7 +8,10 @@ from eigenfeatures.kernels.cpu.compile import helper, inlined
 from eigenfeatures.kernels.cpu.eigen import copy, decompose, dot, largest_of, subtract
 
 # Passes before the residuals tell how fast they fall.
-TRIAL = 3
+TRIAL = 4
+
+# How many times as many passes as a search takes may be expected early in it: convergence speeds up.
+OVERESTIMATE = 1.5
 
 # To which σ₂/σ₁ is sought.
 RATIO = 1e-3
@@ -129,9 +132,14 @@ def combine(rows: Any, weights: Any, out: Any) -> None:
 
 
 @helper
-def expected_passes(first: Any, now: Any, made: Any, tol: Any) -> Any:
-    """Return how many passes it takes if residuals go on falling as they did, from the first pass on."""
+def falls_fast_enough(largest: Any, now: Any, since: Any, made: Any, tol: Any, limit: Any) -> Any:
+    """Tell whether residuals that go on falling as they did from the largest meet `tol` within the limit.
+
+    That one was `since` passes ago: of a start far from the leading vector they rise at first. So many
+    passes are up to `OVERESTIMATE` times those that it takes.
+    """
     if made < TRIAL:
-        return made + 1.0
-    fall = np.log(first / now) / (made - 1)
-    return made + max(np.log(now / tol) / max(fall, 1e-3), 1.0)
+        return True
+    fall = np.log(largest / now) / max(since, 1)
+    expected = made + np.log(now / tol) / max(fall, 1e-3)
+    return expected <= OVERESTIMATE * limit

@@ -1,8 +1,8 @@
-"""A search finds the leading vector also where its start has next to nothing of it."""
+"""A search finds the leading vector also from a start with next to nothing of it, and gives up in time."""
 
 import numpy as np
 import pytest
-from spectra import measured
+from spectra import SPECTRA, measured, with_spectrum
 
 from eigenfeatures.kernels import truncated_svd
 from eigenfeatures.kernels.cpu.krylov import random_weights
@@ -72,3 +72,26 @@ def test_a_start_that_the_maps_send_to_zero():
     svd = truncated_svd(maps, start=start)
     assert svd.s[0] == pytest.approx(np.sqrt(2) * 9)
     assert measured(maps, svd.u, svd.s, svd.v)[0] <= TOL
+
+
+@pytest.mark.parametrize(
+    ("values", "passes"),
+    [
+        pytest.param(np.r_[1, 0.99 * np.arange(1, 128) ** -0.5], 10, id="slow tail"),
+        pytest.param(np.r_[1, 0.95 * 0.9 ** np.arange(127)], 12, id="exponential tail"),
+    ],
+)
+def test_a_search_goes_on_while_convergence_may_speed_up(values, passes):
+    """After three passes residuals fall so that more than 14 would be needed."""
+    svd = truncated_svd(with_spectrum(values, "float32", shape=(128, 40, 40)))
+    assert svd.method == "lanczos"
+    assert svd.passes <= passes
+    assert svd.residual <= 1e-5
+    assert svd.s[0] == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_search_makes_no_more_passes_than_it_may(most):
+    """The passes after it are those of the Gram matrix and of its triplets."""
+    after = truncated_svd(with_spectrum(SPECTRA["polynomial"]), max_passes=0).passes
+    assert truncated_svd(with_spectrum(SPECTRA["polynomial"]), max_passes=most).passes == most + after
