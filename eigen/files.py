@@ -37,7 +37,7 @@ def atomic_path(path: Path, *, new: bool = False) -> Iterator[Path]:
         When the file is there and should be new.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    temporary = _beside(path)
     try:
         yield temporary
         settle(temporary)
@@ -48,6 +48,26 @@ def atomic_path(path: Path, *, new: bool = False) -> Iterator[Path]:
         _settle_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Return a name that no other writer gives."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+
+
+def check_writable(path: Path) -> None:
+    """Make an empty file where `path`, or the first of its folders, would be made, and remove it.
+
+    Raises
+    ------
+    OSError
+        When it can't be made.
+    """
+    absolute = path.absolute()
+    folder = next(parent for parent in absolute.parents if parent.exists())
+    probe = _beside(folder / absolute.name)
+    probe.touch(exist_ok=False)
+    probe.unlink()
 
 
 def _name_new(temporary: Path, path: Path) -> None:

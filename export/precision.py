@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.files import atomic_path
+from eigenfeatures.eigen.files import atomic_path, check_writable
 from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.eigen.samples import SampleSet
 from eigenfeatures.eigen.split import TRAIN, VALIDATION
@@ -97,8 +97,11 @@ def precision_step(
     InputError
         When the accuracy falls short, or no vector is determined well enough to be compared, and `force` is
         not given; no file is written then. For outputs whose accuracy can't be told.
+    OSError
+        When the file can't be made, before anything is computed.
     """
     check_precision(precision)
+    check_writable(path)  # before minutes of work
     if precision == "float32":
         return export_step(folder, samples, model, outputs=outputs, any_size=any_size, path=path), None
     check_measurable(Request(tuple(outputs), folder.settings.layer))

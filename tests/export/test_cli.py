@@ -18,7 +18,7 @@ from commands import COMMANDS, ENVIRONMENT, ON_A_RUN, QUICK, assert_refused, cal
 from conftest import quick_settings
 
 from eigenfeatures.eigen.model_file import load_model, save_model
-from eigenfeatures.export import agreement, cli, pipeline
+from eigenfeatures.export import agreement, cli, pipeline, precision
 from eigenfeatures.export.tables import read_table
 
 
@@ -217,6 +217,16 @@ def test_an_export_takes_the_place_of_no_other_kind_of_file(finished_run, tmp_pa
     reason = "is a folder; name the file" if name == "folder" else "name ends with .onnx"
     assert_refused(call("export", run, "--out", out), reason)
     assert (out.read_bytes() if out.is_file() else None) == before
+
+
+def test_an_export_is_not_computed_where_its_file_can_not_be_made(finished_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "export_step", lambda *_, **__: pytest.fail("computed all the same"))
+    (tmp_path / "file").touch()
+    refused = call("export", finished_run, "--out", tmp_path / "file" / "new" / "m.onnx")
+    assert_refused(refused, "file: Not a directory; check the path", code=1)
+    with pytest.raises(pytest.fail.Exception):
+        call("export", finished_run, "--out", tmp_path / "new" / "m.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(
