@@ -55,6 +55,25 @@ def test_a_thousand_channels(pixels):
         assert assert_contract(maps, truncated_svd(maps, rank), exact) > 0
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("channels", "pixels", "method"), [(96, 96, "gram"), (130, 70, "gram"), (130, 60, "svd"), (40, 40, "svd")]
+)
+def test_no_more_pixels_than_channels(channels, pixels, method, dtype):
+    """A Gram matrix takes less time than LAPACK up to half as many pixels as channels."""
+    values = np.r_[0.7 ** np.arange(8), np.linspace(0.03, 0.02, pixels - 8)]  # four stand a tenth apart
+    maps = with_spectrum(values, dtype, shape=(pixels, 1, channels)).T.copy()
+    exact = reference.singular_triplets(maps)
+    for rank in (2, 8, pixels):
+        svd = truncated_svd(maps, rank)
+        assert svd.method == method
+        assert assert_contract(maps, svd, exact) == min(rank, 4)
+    svd = truncated_svd(maps, channels)
+    residual, _ = measured(maps, svd.u, svd.s, svd.v)
+    assert residual <= TOL
+    assert not svd.s[pixels:].any()
+
+
 def groups(seed, channels, side):
     """Maps after a ReLU: eight kinds of places, to each of which a share of the channels responds."""
     rng = np.random.default_rng(seed)
