@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 
 from eigenfeatures.export.missing import install_advice
 
@@ -12,10 +11,6 @@ def main() -> None:
     # Before any library starts its threads: threads that wait actively cost a run on a busy machine
     # several times its time (measured: 4 minutes against 35 seconds), and gain nothing on an idle one.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Not beside the installed package: what pip does not know of stays behind when it uninstalls, and
-    # such a folder hides an editable installation that follows.
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(caches / "eigenfeatures" / "numba"))
     try:
         from eigenfeatures.export import cli
     except KeyboardInterrupt:

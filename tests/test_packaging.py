@@ -178,14 +178,3 @@ def test_the_wheel_runs(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     assert Path(done.stderr.splitlines()[0]).is_relative_to(tmp_path)
     assert len(list((tmp_path / "stacks").rglob("*.tif"))) == 4
-
-
-def test_the_command_leaves_no_compiled_kernels_beside_the_package(monkeypatch):
-    """They would outlive the package and hide an editable installation."""
-    from eigenfeatures.export import __main__, cli
-
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere/caches")
-    monkeypatch.setattr(cli, "main", lambda: None)
-    __main__.main()
-    assert os.environ.pop("NUMBA_CACHE_DIR") == "/somewhere/caches/eigenfeatures/numba"

@@ -6,8 +6,7 @@ enter one at a time. So a forked child runs the serial build, as does
 ``numba.set_num_threads(1)``, and under workqueue a lock lets one call in.
 Small arrays have the serial build, too.
 
-Compiled code is cached beside the source. Numba's cache notices a change of the
-file of a kernel, not of a helper that the kernel imports from another file.
+Compiled code is cached as `eigenfeatures.kernels.cpu.cache` says.
 """
 
 import os
@@ -22,6 +21,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+
+from eigenfeatures.kernels.cpu.cache import notice_imports, own_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,10 +62,13 @@ _ONE_PARALLEL_CALL = threading.Lock()
 def cached(jit: Callable[..., Any], function: F, **options: Any) -> F:
     """Compile a function when it is first called, and keep that on the disk where a folder can be written."""
     try:
-        return cast(F, jit(cache=True, **options)(function))
+        with own_folder():
+            compiled = jit(cache=True, **options)(function)
     except RuntimeError:  # Numba found no such folder
         _warn_of_no_cache()
         return cast(F, jit(**options)(function))
+    notice_imports(compiled, function.__code__.co_filename)
+    return cast(F, compiled)
 
 
 @cache

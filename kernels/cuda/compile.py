@@ -7,7 +7,7 @@ stands in for these is chosen here, in `vector` and in `roots`, by `SIMULATED`.
 A kernel is optimised as PTX, not at link time, so that what the tests compile without
 a GPU is what runs. Products and sums may be contracted to fused multiply-adds, which
 round less, and |∇Y| takes its roots from `roots`; no other licence of fast-math is taken.
-Compiled code is cached beside the source, under the caveat of `eigenfeatures.kernels.cpu.compile`.
+Compiled code is cached as `eigenfeatures.kernels.cpu.cache` says.
 """
 
 from collections.abc import Callable
