@@ -188,10 +188,11 @@ def cupy_on_the_host(monkeypatch) -> Iterator[None]:
             return self.draw.standard_normal(size, dtype).view(Array)
 
     cupy = types.ModuleType("cupy")
-    for name in ("array", "arange", "sqrt", "maximum", "copyto", "concatenate", "percentile", "clip"):
+    for name in ("array", "arange", "sqrt", "maximum", "copyto", "concatenate", "percentile", "clip", "tile"):
         setattr(cupy, name, getattr(np, name))
     cupy.asarray = lambda array: np.array(array).view(Array)
     cupy.empty = lambda *arguments: np.empty(*arguments).view(Array)
+    cupy.empty_like = lambda array: np.empty_like(array).view(Array)
     cupy.random = types.SimpleNamespace(default_rng=Generator)
     cupy.cuda = types.SimpleNamespace(
         Device=lambda: types.SimpleNamespace(synchronize=lambda: None),
