@@ -19,6 +19,8 @@ FIGURES = {
     *("fig01", "fig02", "fig03a", "fig03b", "fig05", "fig06", "fig07d", "fig08", "fig09", "fig10", "fig11"),
     *("fig13", "overlay", "confusion"),
 }
+# What is the same, byte by byte, in every run with the same settings.
+RESULTS = ("slices.csv", "training.csv", "metrics.json", "model.json", "model.safetensors")
 # First and last slices of the stacks, and some between.
 CHECKED = (0, 15, 16, 37, 63)
 

@@ -56,13 +56,6 @@ def set_accuracy(run: Path, accuracy: float) -> None:
     description.write_text(json.dumps(model), encoding="utf-8")
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    """The bytes of every file, by its name below a folder."""
-    return {
-        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
-    }
-
-
 def table(folder: Path, name: str) -> dict[str, np.ndarray]:
     """A table of a study: columns of numbers where all cells are such, or of text."""
     return {header: _column(cells) for header, cells in read_table(folder / "tables" / f"{name}.csv").items()}

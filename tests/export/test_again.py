@@ -12,9 +12,11 @@ import reference
 import tifffile
 import torch
 from commands import QUICK, call, spawn, with_layer
+from folders import assert_same_files
 from run_oracles import (
     COLUMNS,
     FIGURES,
+    RESULTS,
     assert_is_a_picture,
     assert_sines_small,
     network_input,
@@ -31,20 +33,13 @@ from eigenfeatures.export.finished import Finished
 from eigenfeatures.export.steps import open_run
 from eigenfeatures.export.talk import Talk
 
-REPRODUCED = ("slices.csv", "training.csv", "metrics.json", "model.json", "model.safetensors")
-
-
-def assert_same_files(run, other, names=REPRODUCED):
-    for name in names:
-        assert (run / name).read_bytes() == (other / name).read_bytes(), name
-
 
 @pytest.mark.slow
 def test_the_same_command_gives_the_same_bytes_in_another_process(finished_run, stacks, tmp_path):
     process = spawn("run", stacks, "--out", tmp_path / "again", *QUICK)
     _, error = process.communicate(timeout=240)
     assert process.returncode == 0, error
-    assert_same_files(finished_run, tmp_path / "again")
+    assert_same_files(finished_run, tmp_path / "again", RESULTS)
     for path in (finished_run / "eigenfeatures").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / "eigenfeatures" / path.name).read_bytes()
 
@@ -56,7 +51,7 @@ def test_steps_one_by_one_give_the_same_bytes(finished_run, stacks, tmp_path):
     for step in (*steps, ("export", run), ("infer", run), ("features", run), ("report", run)):
         answer = call(*step)
         assert answer.code == 0, answer.error
-    assert_same_files(finished_run, run)
+    assert_same_files(finished_run, run, RESULTS)
     names = {path.relative_to(run) for path in run.rglob("*")}
     assert names == {path.relative_to(finished_run) for path in finished_run.rglob("*")}
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 import tifffile
 from commands import ON_A_RUN, QUICK, assert_refused, call, with_layer
+from folders import content
 
 from eigenfeatures.eigen.phantom import make_phantom
 from eigenfeatures.export import pipeline, steps
@@ -31,16 +32,12 @@ def measured(stacks, tmp_path_factory):
     return folder
 
 
-def _content(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 def test_a_folder_that_holds_another_run_is_left_alone(stacks, finished_run):
-    before = _content(finished_run)
+    before = content(finished_run)
     for command in ("run", "train", "stats"):
         answer = call(command, stacks, "--out", finished_run, *QUICK)
         assert_refused(answer, "holds another run.*choose another folder for --out")
-    assert _content(finished_run) == before
+    assert content(finished_run) == before
 
 
 @pytest.mark.parametrize("command", ["run", "demo", "infer"])
@@ -53,9 +50,9 @@ def test_a_folder_that_holds_other_files_is_left_alone(command, stacks, finished
 
 
 def test_the_demo_leaves_another_run_alone(finished_run):
-    before = _content(finished_run)
+    before = content(finished_run)
     assert_refused(call("demo", "--out", finished_run), "is not empty")
-    assert _content(finished_run) == before
+    assert content(finished_run) == before
 
 
 @pytest.mark.parametrize("command", ["run", "demo", "infer"])
@@ -94,9 +91,9 @@ def test_a_folder_that_is_no_run_is_refused(command, stacks, tmp_path):
 
 @pytest.mark.parametrize("command", ON_A_RUN)
 def test_a_run_without_a_model_is_refused(command, measured):
-    before = _content(measured)
+    before = content(measured)
     assert_refused(call(command, measured), r"model\.json is missing; train")
-    assert _content(measured) == before
+    assert content(measured) == before
 
 
 def test_steps_say_which_step_is_missing(trained):
@@ -126,13 +123,13 @@ def test_report_wants_the_features(trained, tmp_path):
     ],
 )
 def test_a_bad_option_of_a_step_leaves_the_run_alone(command, option, reason, finished_run):
-    before = _content(finished_run)
+    before = content(finished_run)
     assert_refused(call(command, finished_run, *option), reason)
-    assert _content(finished_run) == before
+    assert content(finished_run) == before
 
 
 def test_only_the_same_run_is_resumed(stacks, trained, tmp_path):
-    before = _content(trained)
+    before = content(trained)
     answer = call("run", stacks, "--out", trained, *QUICK, "--seed", "1", "--resume")
     assert_refused(answer, "made with seed = 0, and now it is 1")
     changed = shutil.copytree(stacks, tmp_path / "samples")
@@ -141,14 +138,14 @@ def test_only_the_same_run_is_resumed(stacks, trained, tmp_path):
     tifffile.imwrite(changed / "sample2.tif", images, imagej=True)
     answer = call("run", changed, "--out", trained, *QUICK, "--resume")
     assert_refused(answer, r"made from other data \(sample2\.tif differs\)")
-    assert _content(trained) == before
+    assert content(trained) == before
 
 
 def test_a_run_whose_features_were_changed_is_resumed_as_it_is_now(stacks, finished_run):
-    before = _content(finished_run)
+    before = content(finished_run)
     answer = call("train", stacks, "--out", finished_run, *QUICK, "--layer", "relu1", "--resume")
     assert_refused(answer, r"features of layer = relu2, and now .* relu1; .* features \S+ --layer relu1'$")
-    assert _content(finished_run) == before
+    assert content(finished_run) == before
 
 
 def test_a_folder_in_which_a_run_is_at_work_is_refused(stacks, tmp_path):
@@ -161,10 +158,10 @@ def test_a_folder_in_which_a_run_is_at_work_is_refused(stacks, tmp_path):
 
 @pytest.mark.parametrize("command", ON_A_RUN)
 def test_a_step_waits_for_no_other_in_the_same_run(finished_run, command):
-    before = _content(finished_run)
+    before = content(finished_run)
     with alone_in(finished_run):
         assert_refused(call(command, finished_run), "belongs to a run that is at work; wait for its end")
-    assert _content(finished_run) == before
+    assert content(finished_run) == before
 
 
 def test_settings_are_those_that_another_step_left_just_before(finished_run, tmp_path, monkeypatch):
@@ -195,7 +192,7 @@ def test_a_run_that_another_one_outran_is_refused(stacks, trained, tmp_path, mon
 
     monkeypatch.setattr(steps, "hash_inputs", slowly)
     assert_refused(call("train", stacks, "--out", out, *QUICK), "holds another run; add --resume")
-    assert [*_content(out).values()] == [*_content(trained).values()]
+    assert content(out) == content(trained)
 
 
 @pytest.mark.parametrize("place", ["/proc", "/sys"])
@@ -226,9 +223,9 @@ def test_errors_of_the_system_are_told_with_place_and_remedy(error, text):
 
 
 def test_a_run_is_not_compared_with_itself(finished_run):
-    before = _content(finished_run)
+    before = content(finished_run)
     assert_refused(call("report", finished_run, "--compare", finished_run), "is the run itself")
-    assert _content(finished_run) == before
+    assert content(finished_run) == before
 
 
 @pytest.mark.parametrize("command", ON_A_RUN)
@@ -241,13 +238,13 @@ def test_stacks_that_changed_after_the_run_are_refused(command, stacks, finished
     assert call("export", run).code == 0
     images = tifffile.imread(moved / "sample2.tif")
     tifffile.imwrite(moved / "sample2.tif", images[:-1], imagej=True)
-    before = _content(run)
+    before = content(run)
     assert_refused(call(command, run), r"sample2\.tif differs")
     shutil.rmtree(moved)
     assert_refused(
         call(command, run), r"from .*samples, and there is no such .* set 'samples' in .*run\.toml"
     )
-    assert _content(run) == before
+    assert content(run) == before
 
 
 def test_samples_and_out_go_together(stacks, finished_run, tmp_path):
@@ -261,8 +258,8 @@ def test_runs_on_other_samples_are_not_compared(finished_run, tmp_path):
     assert (
         call("train", tmp_path / "samples", "--out", tmp_path / "run", *QUICK, "--iterations", "1").code == 0
     )
-    before = _content(finished_run)
+    before = content(finished_run)
     answer = call("report", finished_run, "--compare", tmp_path / "run")
     assert_refused(answer, "run is a run on other samples")
     assert_refused(call("report", finished_run, "--compare", tmp_path), "not the folder of a run")
-    assert _content(finished_run) == before
+    assert content(finished_run) == before

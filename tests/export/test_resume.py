@@ -10,13 +10,14 @@ from unittest import mock
 
 import pytest
 from commands import ENVIRONMENT, QUICK, call, spawn
+from folders import assert_same_files
+from run_oracles import RESULTS
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.run_folder import check_empty, check_vacant
 
 # Checkpoints are written at iterations 5, 10 and 12.
 OPTIONS = (*QUICK, "--iterations", "12")
-RESULTS = ("slices.csv", "training.csv", "metrics.json", "model.json", "model.safetensors")
 
 # Ends the process when a file is whole and about to take its place for the n-th time.
 KILLED = """
@@ -56,12 +57,7 @@ def hidden(run):
 def assert_equal_runs(run, other):
     names = {path.relative_to(run) for path in run.rglob("*")}
     assert names == {path.relative_to(other) for path in other.rglob("*")}
-    assert_same_bytes(run, other, [*RESULTS, *(f"eigenfeatures/sample{k}.tif" for k in (1, 2, 3, 4))])
-
-
-def assert_same_bytes(run, other, names):
-    for name in names:
-        assert (run / name).read_bytes() == (other / name).read_bytes(), name
+    assert_same_files(run, other, [*RESULTS, *(f"eigenfeatures/sample{k}.tif" for k in (1, 2, 3, 4))])
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +98,7 @@ def test_a_killed_run_is_resumed(command, name, times, there, missing, unbroken,
     assert hidden(run) == []
     if command == "run":
         assert_equal_runs(run, unbroken)
-    assert_same_bytes(run, unbroken, ["training.csv", "model.json", "model.safetensors"])
+    assert_same_files(run, unbroken, ["training.csv", "model.json", "model.safetensors"])
 
 
 def test_ctrl_c_is_one_line_and_the_run_is_resumed(unbroken, stacks, tmp_path):

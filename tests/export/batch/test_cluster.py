@@ -17,6 +17,7 @@ import tifffile
 from commands import call, random_stack, spawn
 from distributed import Future, LocalCluster
 from fake_engine import computing, hold, run_job
+from folders import content
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.batch import cluster as clusters
@@ -72,12 +73,6 @@ def alone(stack, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone") / "out"
     run_job(stack, out, **OPTIONS)
     return content(out)
-
-
-def content(folder):
-    return {
-        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
-    }
 
 
 def noted(log, start=0):

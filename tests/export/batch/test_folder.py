@@ -7,6 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from folders import content
 
 from eigenfeatures.eigen import files
 from eigenfeatures.eigen.errors import InputError
@@ -197,10 +198,10 @@ def test_another_job_is_refused_with_what_differs(what, begun):
     for name in path:
         part = part[name]
     part[last] = "other"
-    before = {file: file.read_bytes() for file in begun.path.rglob("*") if file.is_file()}
+    before = content(begun.path)
     with pytest.raises(InputError, match=reason):
         open_folder(begun.path, record, True)
-    assert {file: file.read_bytes() for file in begun.path.rglob("*") if file.is_file()} == before
+    assert content(begun.path) == before
 
 
 def test_a_job_is_not_begun_anew_over_another(begun, tmp_path):

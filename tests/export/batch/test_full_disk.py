@@ -10,6 +10,7 @@ import tifffile
 import zarr
 from commands import random_stack
 from fake_engine import run_job
+from folders import content
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.batch.grid import Grid
@@ -46,10 +47,6 @@ def a_disk_that_is_full_at_chunk(number, monkeypatch, code=errno.ENOSPC):
         yield written
 
 
-def files_of(folder):
-    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
 @pytest.mark.parametrize(
     ("code", "reason"),
     [(errno.ENOSPC, FULL), (errno.EDQUOT, FULL), (errno.EIO, " can't be written .*; check the folder$")],
@@ -58,16 +55,16 @@ def test_the_volume_is_named_and_no_half_chunk_is_left(code, reason, tmp_path, m
     volume = ZarrVolume(tmp_path / "v.ome.zarr", (2, 6, 30, 30), 3, Grid((1, 1, 1), (0, 0, 0), False))
     maps = np.random.default_rng(1).normal(size=(3, 2, 30, 30)).astype(np.float32)
     volume.write(0, maps)
-    before = files_of(tmp_path)
+    before = content(tmp_path)
     with (
         a_disk_that_is_full_at_chunk(1, monkeypatch, code),
         pytest.raises(InputError, match=rf"v\.ome\.zarr{reason}") as refusal,
     ):
         volume.write(3, maps)
     assert "\n" not in str(refusal.value)
-    whole = {name: data for name, data in files_of(tmp_path).items() if name not in before}
+    whole = {name: data for name, data in content(tmp_path).items() if name not in before}
     volume.write(3, maps)
-    after = files_of(tmp_path)
+    after = content(tmp_path)
     assert {name: after.get(name) for name in (*before, *whole)} == {**before, **whole}, "all that was there"
     np.testing.assert_array_equal(
         zarr.open_array(tmp_path / "v.ome.zarr" / "0", mode="r")[:, 3:], np.moveaxis(maps, 1, 0)
@@ -89,7 +86,7 @@ def test_a_job_goes_on_to_the_same_bytes_when_there_is_space_again(stack, tmp_pa
     said = []
     run_job(stack, tmp_path / "out", batch=4, resume=True, say=said.append)
     assert any(f"{len(done)} of 6 blocks are done already" in line for line in said)
-    volumes = [files_of(tmp_path / name / "eigenfeatures") for name in ("out", "whole")]
+    volumes = [content(tmp_path / name / "eigenfeatures") for name in ("out", "whole")]
     assert volumes[0] == volumes[1]
     tables = [(tmp_path / name / "slices.csv").read_bytes() for name in ("out", "whole")]
     assert tables[0] == tables[1]

@@ -11,13 +11,10 @@ import pytest
 import tifffile
 import zarr
 from commands import assert_refused, call, parsed, random_stack, with_layer
+from folders import content
 
 from eigenfeatures.export.metadata import save_graph
 from eigenfeatures.export.tables import numbers, read_table
-
-
-def content(folder):
-    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 @pytest.fixture(scope="module")

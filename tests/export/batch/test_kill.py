@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from commands import ENVIRONMENT, call, random_stack, spawn
 from fake_engine import run_job
+from folders import content
 
 # Forked from a server that has imported all but started no threads: a process as new as by a command, in
 # a fraction of the time.
@@ -46,12 +47,6 @@ def start(stack, out, **options):
     process = PROCESSES.Process(target=run_job, args=(stack, out), kwargs={**OPTIONS, **options})
     process.start()
     return process
-
-
-def content(folder):
-    return {
-        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
-    }
 
 
 def killed(process, out, blocks, seconds):

@@ -12,6 +12,7 @@ import tifffile
 from commands import random_stack
 from distributed import LocalCluster, Reschedule
 from fake_engine import QUIET, FakeEngine
+from folders import content
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.progress import silent
@@ -113,12 +114,6 @@ def alone(stack, tmp_path_factory):
 def run(stack, out, engine=None, talk=QUIET, **options):
     with mock.patch.object(opening, "open_engine", return_value=engine or FakeEngine()):
         return infer_to_folder(Path("fake"), [stack], out, Options(**{**OPTIONS, **options}), talk)
-
-
-def content(folder):
-    return {
-        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
-    }
 
 
 def test_a_block_is_inferred_while_one_is_read_and_one_is_written(

@@ -8,6 +8,7 @@ import studies
 import tifffile
 import torch
 from commands import assert_refused, call
+from folders import content
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.memory import training_memory
@@ -167,13 +168,13 @@ def test_a_folder_of_something_else_is_refused(resume, samples, tmp_path):
     assert_refused(
         studies.study(samples, tmp_path / "out", *SMALL, *resume), "out is not empty; choose another folder"
     )
-    assert studies.content(tmp_path) == {"out/letter.txt": b"mine"}
+    assert content(tmp_path) == {"out/letter.txt": b"mine"}
 
 
 def test_a_file_in_place_of_the_folder_is_refused(samples, tmp_path):
     (tmp_path / "out").write_text("mine")
     assert_refused(studies.study(samples, tmp_path / "out", *SMALL), "out is a file; choose another folder")
-    assert studies.content(tmp_path) == {"out": b"mine"}
+    assert content(tmp_path) == {"out": b"mine"}
 
 
 ANOTHER_STUDY = {
@@ -194,9 +195,9 @@ ANOTHER_STUDY = {
 def test_a_study_of_other_settings_is_not_gone_on_with(what, finished, tmp_path):
     arguments, reason = ANOTHER_STUDY[what]
     out = studies.copy_study(finished.folder, tmp_path / "out", measured=False)
-    before = studies.content(tmp_path)
+    before = content(tmp_path)
     assert_refused(studies.study(finished.samples, out, *SMALL, *arguments), reason)
-    assert studies.content(tmp_path) == before
+    assert content(tmp_path) == before
 
 
 def test_a_study_of_other_stacks_is_not_gone_on_with(finished, tmp_path):
@@ -206,10 +207,10 @@ def test_a_study_of_other_stacks_is_not_gone_on_with(finished, tmp_path):
     images = tifffile.imread(changed / "sample2.tif")
     images[-1] = np.flipud(images[-1])
     tifffile.imwrite(changed / "sample2.tif", images, photometric="minisblack")
-    before = studies.content(out)
+    before = content(out)
     answer = studies.study(changed, out, *SMALL, "--resume")
     assert_refused(answer, r"small-seed0 was made from other data \(sample2\.tif differs\)")
-    assert studies.content(out) == before
+    assert content(out) == before
 
 
 @pytest.mark.parametrize(

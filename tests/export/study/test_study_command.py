@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 import studies
 from commands import call, parsed
+from folders import content
 
 from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.export.settings import Settings
@@ -97,7 +98,7 @@ def test_a_study_that_was_stopped_ends_with_the_same_bytes(finished, tmp_path):
     )
     assert answer.code == 0, answer.error
     assert "1 of 20 trainings are to be done" in answer.error
-    made, expected = studies.content(out), studies.content(finished.folder)
+    made, expected = content(out), content(finished.folder)
     assert made.keys() == expected.keys()
     differing = {name for name in made if made[name] != expected[name] and not name.endswith(".npz")}
     assert {name for name in differing if not name.startswith("figures/")} == {"study.html"}

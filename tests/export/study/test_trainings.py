@@ -10,8 +10,8 @@ import time
 import numpy as np
 import psutil
 import pytest
-import studies
 from commands import ENVIRONMENT
+from folders import content
 from safetensors.numpy import load_file
 
 from eigenfeatures.eigen.errors import InputError
@@ -127,7 +127,7 @@ def test_several_at_once_train_the_same_networks_and_tell_of_one_that_diverges(
     assert told[:2] == ["small-seed0 is done", "small-seed1 is done"]
     assert told[2].startswith("wild diverged: the training loss is no longer finite at iteration")
     for name in two_runs:
-        assert studies.content(tmp_path / name) == studies.content(one_by_one / name)
+        assert content(tmp_path / name) == content(one_by_one / name)
 
 
 def test_a_training_that_diverges_is_told_and_does_not_stop_the_others(samples, tmp_path):
@@ -165,7 +165,7 @@ def test_a_kill_loses_only_the_training_under_way(finished, tmp_path):
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in kept} == kept
     for name in runs:
         whole = finished.folder / "runs" / name
-        assert studies.content(tmp_path / name) == studies.content(whole), "as if it had never been stopped"
+        assert content(tmp_path / name) == content(whole), "as if it had never been stopped"
 
 
 def test_a_kill_ends_the_trainings_in_other_processes(samples, tmp_path):
