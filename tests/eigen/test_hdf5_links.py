@@ -15,13 +15,6 @@ from eigenfeatures.eigen.stacks import VoxelSize
 from eigenfeatures.eigen.volumes import open_volume
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a folder beside which others lie."""
-    (tmp_path / "scan").mkdir()
-    return tmp_path / "scan"
-
-
 @pytest.mark.parametrize("target", ["raw.h5", "./raw.h5", "below/raw.h5", "below/deeper/raw", "{}/raw.h5"])
 @pytest.mark.parametrize("options", [{}, {"axis": 1}, {"axis": 2, "every": 3}])
 def test_a_link_is_followed_within_the_folder(folder: Path, target: str, options: dict[str, int]) -> None:

@@ -16,13 +16,6 @@ from eigenfeatures.eigen.stacks import Region, VoxelSize
 from eigenfeatures.eigen.volumes import open_volume
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a folder beside which others lie."""
-    (tmp_path / "scan").mkdir()
-    return tmp_path / "scan"
-
-
 def in_turn(folder: Path) -> Path:
     """As of a detector whose frames several computers write, here two at a time."""
     for number in range(2):

@@ -10,19 +10,10 @@ from torch.nn import functional
 from eigenfeatures.eigen import device, training
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.network import build_network
-from eigenfeatures.eigen.preprocessing import Preprocessing
-from eigenfeatures.eigen.samples import open_samples
 from eigenfeatures.eigen.training import TrainingPlan, train
 
 CPU = torch.device("cpu")
 PLAN = TrainingPlan(iterations=12, batch_size=6, learning_rate=0.05, l2=0.01)
-
-
-@pytest.fixture(scope="module")
-def data(stacks):
-    with open_samples(stacks) as samples:
-        everything = np.arange(len(samples))
-        yield samples, Preprocessing("sobel"), everything[everything % 3 > 0], everything[everything % 3 == 0]
 
 
 def fit(data, plan=PLAN, **options):

@@ -11,21 +11,12 @@ import torch
 from eigenfeatures.eigen import training
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.network import build_network
-from eigenfeatures.eigen.preprocessing import Preprocessing
-from eigenfeatures.eigen.samples import open_samples
 from eigenfeatures.eigen.snapshots import save_snapshot, snapshot_iterations, snapshot_path
 from eigenfeatures.eigen.training import TrainingDivergedError, TrainingPlan, estimate_population, train
 
 CPU = torch.device("cpu")
 PLAN = TrainingPlan(iterations=12, batch_size=6, learning_rate=0.05, l2=0.01)
 SHUFFLED = replace(PLAN, labels="shuffled")
-
-
-@pytest.fixture(scope="module")
-def data(stacks):
-    with open_samples(stacks) as samples:
-        everything = np.arange(len(samples))
-        yield samples, Preprocessing("sobel"), everything[everything % 3 > 0], everything[everything % 3 == 0]
 
 
 def fresh(seed=1):

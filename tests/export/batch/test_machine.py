@@ -6,7 +6,6 @@ import platform
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 from commands import call, random_stack
 from fake_engine import FakeEngine, run_job
@@ -19,12 +18,6 @@ from eigenfeatures.export.batch.source import Source
 
 OLD, NEW = "x86_64 znver3", "x86_64 znver4"
 HERE = {"processor": NEW, "threads": 2}
-
-
-@pytest.fixture
-def stack(tmp_path):
-    tifffile.imwrite(tmp_path / "scan.tif", random_stack((8, 16, 16)), photometric="minisblack")
-    return tmp_path / "scan.tif"
 
 
 def begin(stack, out, where, monkeypatch):

@@ -3,19 +3,11 @@
 import json
 
 import pytest
-import tifffile
-from commands import random_stack
 from fake_engine import run_job
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.export.batch.folder import open_folder
 from eigenfeatures.export.batch.source import Source
-
-
-@pytest.fixture
-def stack(tmp_path):
-    tifffile.imwrite(tmp_path / "scan.tif", random_stack((8, 16, 16)), photometric="minisblack")
-    return tmp_path / "scan.tif"
 
 
 def test_the_profile_has_every_stage(stack, tmp_path):

@@ -7,6 +7,8 @@ import pytest
 import studies
 from commands import Answer
 
+from eigenfeatures.eigen.samples import open_samples
+
 
 @dataclass(frozen=True)
 class FinishedStudy:
@@ -27,6 +29,12 @@ def no_figures(monkeypatch):
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory):
     return studies.make_samples(tmp_path_factory.mktemp("phantom") / "samples")
+
+
+@pytest.fixture(scope="module")
+def opened(samples):
+    with open_samples(samples) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

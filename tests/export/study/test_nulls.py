@@ -8,7 +8,6 @@ import torch
 from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.preprocessing import sample_statistics
 from eigenfeatures.eigen.progress import silent
-from eigenfeatures.eigen.samples import open_samples
 from eigenfeatures.eigen.study.analysis import blocks_of
 from eigenfeatures.eigen.study.maps import View
 from eigenfeatures.export.settings import Settings
@@ -24,12 +23,6 @@ from eigenfeatures.export.talk import Talk
 LAYER = "relu2"
 CHANCE = 1 / len(studies.LENGTHS)
 NOT_LEARNED = "stability is the image's and the architecture's, and not what was learned"
-
-
-@pytest.fixture(scope="module")
-def opened(samples):
-    with open_samples(samples) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

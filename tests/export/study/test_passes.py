@@ -10,7 +10,6 @@ from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.preprocessing import Preprocessing
 from eigenfeatures.eigen.progress import silent
-from eigenfeatures.eigen.samples import open_samples
 from eigenfeatures.eigen.study.chunks import StudiedNetwork
 from eigenfeatures.eigen.study.maps import View
 from eigenfeatures.eigen.study.measurement import all_pairs
@@ -39,12 +38,6 @@ class Loader:
 
     def two(self):
         return [self.subject("a", 0), self.subject("b", 1)]
-
-
-@pytest.fixture(scope="module")
-def opened(samples):
-    with open_samples(samples) as found:
-        yield found
 
 
 @pytest.fixture
