@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 from numpy.typing import NDArray
-from spectra import HEIGHT, WIDTH, measured, sine
+from spectra import HEIGHT, WIDTH, measured, sine, with_spectrum
 from svd_oracles import honest
 
 from eigenfeatures.kernels import StreamedSVD, StreamingSVD
@@ -69,6 +69,17 @@ def assert_contract(maps: NDArray[Any], u: NDArray[Any], svd: StreamedSVD, resid
         if gap > 0.1 * s[0]:
             assert sine(u[i], expected_u[i]) <= 1e-4
             assert sine(svd.v[i], expected_v[i]) <= 1e-4
+
+
+def assert_smallest_values_found(
+    leading: int, dtype: str, shape: tuple[int, int, int], tiling: tuple[Sequence[int], Sequence[int]]
+) -> None:
+    """The hardest for a Gram matrix: values that are squared to its rounding, and all alike."""
+    values = np.where(np.arange(shape[0]) < leading, 1, 5.5e-6)
+    maps = with_spectrum(values, dtype, shape=shape)
+    u, svd, residual = streamed(StreamingSVD(len(maps)), tiles(maps, *tiling))
+    assert (svd.s > 0).all()
+    assert_accurate(maps, u, svd, residual)
 
 
 def assert_refused_whole(good: NDArray[Any], other: NDArray[Any], bad: float, center: bool) -> None:
