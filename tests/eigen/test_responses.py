@@ -34,7 +34,7 @@ def test_a_named_layer_is_what_the_modules_up_to_it_give():
 @pytest.mark.parametrize("side", [150, 266, 267])
 @pytest.mark.parametrize("layer", ["relu2", "relu3", "relu4", "relu5"])
 def test_dense_holds_the_pooled_map(side, layer):
-    """DESIGN: dense[::s, ::s] with s = 2^(k−1), cropped to the pooled size, equals the pooled map."""
+    """At relu k, dense[::s, ::s] with s = 2^(k−1), cropped to the pooled size, equals the pooled map."""
     network, images = trained_like("paper", side)
     for module in network.children():  # few channels show the same: it is a matter of positions
         _narrow(module, 3)
