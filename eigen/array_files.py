@@ -66,7 +66,7 @@ def open_npy(path: Path, axis: int = 0) -> Stack:
         array = np.lib.format.open_memmap(path, mode="r")  # never unpickles
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror or error}; check the path") from error
-    except Exception as error:
+    except Exception as error:  # whatever a made-up header makes of itself
         raise InputError(f"{path}: isn't a whole .npy ({one_line(error)}); save the array again") from error
     return _FileStack(array, path, axis)
 

@@ -167,7 +167,7 @@ def open_file(path: Path, h5py: Any, where: str = "") -> Any:
     """
     try:
         return h5py.File(path, "r")
-    except Exception as error:
+    except Exception as error:  # h5py has many types for what HDF5 finds damaged
         written = isinstance(error, BlockingIOError) or "already open for write" in str(error)
         said = (
             f"is being written by another program ({one_line(error)}); wait until it is complete"

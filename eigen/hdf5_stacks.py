@@ -71,7 +71,7 @@ def open_hdf5(path: Path, name: str = "", axis: int = 0) -> Stack:
     except InputError:
         links.close()
         raise
-    except Exception as error:
+    except Exception as error:  # h5py has many types for what HDF5 finds damaged
         links.close()
         raise _unreadable(path, name, error) from error
 

@@ -160,7 +160,7 @@ class _ZarrStack(ChunkedStack):
         try:
             dtype, chunks, shards = np.dtype(array.dtype), array.chunks, array.shards
             self._shards = Shards.of(array.metadata.to_dict(), chunks, shards) if shards else None
-        except Exception as error:
+        except Exception as error:  # whatever a damaged description makes of itself
             raise InputError(
                 f"{path}: is stored in no regular chunks ({one_line(error)}); rechunk it"
             ) from error
