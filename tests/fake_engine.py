@@ -50,6 +50,9 @@ class FakeEngine(Engine):
         time.sleep(self.seconds)
         return results_of(slices)
 
+    def run(self, batches):
+        return map(self, batches)
+
     def close(self):
         self.closed = True
         self._note("closes")

@@ -79,14 +79,15 @@ class Engine(Protocol):
         DeviceMemoryError
             When the device has too little memory for so many slices.
         """
-        ...
+        (found,) = self.run([slices])
+        return found
 
     def run(self, batches: Iterable[NDArray[Any]]) -> Iterator[dict[str, Any]]:
         """Run one batch after the other, none of which is longer than the first.
 
         An engine on a GPU copies batches beside its work on others.
         """
-        return map(self, batches)
+        ...
 
     def close(self) -> None:
         """Give back the model's memory."""

@@ -4,7 +4,7 @@ Class probabilities come from windows of the model's size, through any engine; e
 strongest channel come from the whole slice in tiles, through the network of a run's folder in torch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -102,10 +102,11 @@ class LargeSlices(Engine):
                 say("eigenfeatures and channels from the whole slice, in tiles")
             opened.pop_all()
 
-    def __call__(self, slices: NDArray[Any]) -> Arrays:
-        """Run the model on raw slices ``(batch, H, W)``, one after the other."""
-        found = [self._one(image) for image in slices]
-        return {name: np.concatenate([arrays[name] for arrays in found]) for name in self.outputs}
+    def run(self, batches: Iterable[NDArray[Any]]) -> Iterator[Arrays]:
+        """Run batches, slice by slice."""
+        for slices in batches:
+            found = [self._one(image) for image in slices]
+            yield {name: np.concatenate([arrays[name] for arrays in found]) for name in self.outputs}
 
     def close(self) -> None:
         """Drop the networks."""

@@ -110,13 +110,8 @@ class OrtEngine(Engine):
         facts = _facts(file, digest, metadata, self._session.get_inputs()[0])
         self.facts = replace(facts, seed=0) if self._of_maps else facts
 
-    def __call__(self, slices: NDArray[Any]) -> dict[str, Any]:
-        """Run the graph on raw slices ``(batch, H, W)`` of its dtype."""
-        (found,) = self.run([slices])
-        return found
-
     def run(self, batches: Iterable[NDArray[Any]]) -> Iterator[dict[str, Any]]:
-        """Run batches; on a GPU their copies go on beside the work."""
+        """Run the graph on batches of its dtype; on a GPU their copies go on beside the work."""
         try:
             memory = self._memory
             yield from map(self._on_cpu, batches) if memory is None else self._on_gpu(batches, memory)

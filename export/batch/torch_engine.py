@@ -115,13 +115,8 @@ class TorchEngine(Engine):
             window=model.network.size,
         )
 
-    def __call__(self, slices: NDArray[Any]) -> dict[str, Any]:
-        """Run the network on raw slices ``(batch, H, W)`` of any dtype that the kernels take."""
-        (found,) = self.run([slices])
-        return found
-
     def run(self, batches: Iterable[NDArray[Any]]) -> Iterator[dict[str, Any]]:
-        """Run batches; on a GPU their copies go on beside the work."""
+        """Run batches of any dtype that the kernels take; on a GPU their copies go on beside the work."""
         copies = self._copies
         with told_of_memory():
             yield from map(self._on_cpu, batches) if copies is None else self._on_gpu(batches, copies)
