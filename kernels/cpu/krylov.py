@@ -116,7 +116,8 @@ def search(
     channels = len(x)
     directions = np.zeros((lanczos.STARTS, channels))
     directions[: len(start)] = start
-    directions[0] += RANDOM_PART / np.sqrt(channels) * random_weights(channels, seed)
+    for k in range(len(start)):
+        directions[k] += RANDOM_PART / np.sqrt(channels) * random_weights(channels, seed, stream=k)
     if both and len(start) == 1:
         directions[1] = random_weights(channels, seed, stream=1)
     v, numbers = np.empty((lanczos.STARTS, channels)), np.zeros(lanczos.LOST + 1)
