@@ -49,9 +49,9 @@ _LOOP_DTYPES = {
 # least residual that can be promised for vectors of that precision.
 NOISE = MappingProxyType({np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-12})
 
-# Eigenvalues of a Gram matrix of float32, against the largest one, that are told from its rounding: below,
-# a vector that X maps to zero could pass for a small singular vector.
-RESOLVED = 1e-5
+# Eigenvalues of a Gram matrix, against the largest one, that are told from its rounding: below, a vector that
+# X maps to zero could pass for a small singular vector.
+RESOLVED = MappingProxyType({np.dtype(np.float32): 1e-5, np.dtype(np.float64): 2e-14})
 
 # The names of what the loops take, as all libraries have them.
 ELEMENTS = frozenset(np.dtype(code).name for code in _LOOP_DTYPES)

@@ -118,7 +118,8 @@ def truncated_svd(
     slice of zeros gives ``u = 0, s = 0``, and one with NaN or infinity, or a centred one whose range is
     beyond its type's largest number, gives NaN without harm to others. The sine of the angle between u_1 and
     the true one is at most about ``residual / (1 - s_2 / s_1)``: ask for `gap` or rank 2 to know it, and to
-    see s_2, which the search for one vector alone may take for s_1 where the two are within some hundredths.
+    see s_2. The search for one vector alone may take s_2 for s_1 where the two are within some hundredths,
+    or, in one of some hundred, where it starts exactly at the second vector and few values aren't 0.
     The same seed gives the same bits for any number of Numba's threads; at rank 1 a slice of a stack doesn't
     have the bits of the slice alone, whose search starts elsewhere.
 
@@ -138,7 +139,7 @@ def truncated_svd(
         Number of triplets, from 1 to ``min(C, h * w)``.
     tol
         Largest residual, at least 2·10⁻⁶ (10⁻¹² for float64 responses). Where more is allowed a search goes
-        on to 10⁻⁴ all the same, since it may end at another vector than the first before that.
+        on to 10⁻⁵ all the same, since it may end at another vector than the first before that.
     seed
         Of the random weights that take part in every start of a search, 0 to 2⁶⁴ − 1. For rank 1 only, since
         more vectors are not searched for.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from eigenfeatures.kernels.cpu import lanczos, passes, philox, team
 from eigenfeatures.kernels.cpu.compile import thread_count
 from eigenfeatures.kernels.cpu.lanczos import Workspace
-from eigenfeatures.kernels.cpu.ritz import RANDOM_PART
+from eigenfeatures.kernels.cpu.ritz import RANDOM_PART, SECOND_RANDOM_PART
 
 
 class Survey(NamedTuple):
@@ -83,6 +83,8 @@ def search(
     two singular values differ by about the tolerance over that part: some hundredths of s_1 at most.
 
     The second singular vector of the slice before shares the first read of X, and takes the place of a pass.
+    It has a random part, too: of maps with no pixel in common, vectors of neighbouring slices are exact
+    ones here, and one that was overtaken by a third has no residual by which to leave it.
 
     Where σ₂ is asked for too, the search goes on with the second approximation's residual. A space that
     grows from one vector holds but one of those that share a singular value, so that then a second start
@@ -116,8 +118,8 @@ def search(
     channels = len(x)
     directions = np.zeros((lanczos.STARTS, channels))
     directions[: len(start)] = start
-    for k in range(len(start)):
-        directions[k] += RANDOM_PART / np.sqrt(channels) * random_weights(channels, seed, stream=k)
+    for k, part in zip(range(len(start)), (RANDOM_PART, SECOND_RANDOM_PART), strict=False):
+        directions[k] += part / np.sqrt(channels) * random_weights(channels, seed, stream=k)
     if both and len(start) == 1:
         directions[1] = random_weights(channels, seed, stream=1)
     v, numbers = np.empty((lanczos.STARTS, channels)), np.zeros(lanczos.LOST + 1)

@@ -27,9 +27,13 @@ NEGLIGIBLE = 1e-12
 # twice as far as the vectors of neighbouring slices are apart.
 RANDOM_PART = 0.048
 
+# The same for the second start, whose residual then costs next to no pass; it only keeps a vector that was
+# the second from being an exact one again, which nothing would lead away from.
+SECOND_RANDOM_PART = 0.1 * RANDOM_PART
+
 # Tolerance up to which a search goes on, whatever is asked for: with a looser one, what a start has of the
 # leading vector passes for a residual of the second.
-LOOSEST = 1e-4
+LOOSEST = 1e-5
 
 
 def searched_to(tol: float) -> float:

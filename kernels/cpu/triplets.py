@@ -118,7 +118,8 @@ def _best(x: NDArray[Any], u: NDArray[Any], found: Search | None, energy: float,
         for dtype in dict.fromkeys((x.dtype, np.dtype(np.float64))):
             passes += 1
             values, vectors = eigenvectors(gram_matrix(x, dtype), len(u))
-            if dtype != np.float64 and values[len(u) - 1] < RESOLVED * values[0]:
+            # Of float32 responses, float64 tells all values that don't count as zero.
+            if dtype == x.dtype and values[len(u) - 1] < RESOLVED[dtype] * values[0]:
                 continue
             precise = values[len(u) - 1] < _SMALL**2 * values[0]
             s, v, residual, overlap = _complete(x, vectors, u, np.float64 if precise else x.dtype)

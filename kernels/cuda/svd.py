@@ -210,8 +210,9 @@ def _by_gram(slices: Slices, rank: int, dtype: np.dtype[Any]) -> Candidates:
     matrices /= xp.trace(matrices, axis1=1, axis2=2)[:, np.newaxis, np.newaxis]
     few = len(matrices) <= _FEW and matrices.shape[1] >= _WIDE
     values, v, found = (_one_by_one if few else _eigenvectors)(matrices.copy(), rank)
+    if dtype == slices.maps.dtype:  # else float64, which tells all values of narrower types that count
+        found &= values[:, -1] >= RESOLVED[dtype] * values[:, 0]
     if dtype != np.float64:
-        found &= values[:, -1] >= RESOLVED * values[:, 0]
         v = v if few or rank == 1 else _refined(matrices.astype(np.float64), v)
     return completed(slices, v, found)
 

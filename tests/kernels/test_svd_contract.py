@@ -55,9 +55,9 @@ def test_a_wrong_vector_or_a_wrong_residual_is_seen(dtype):
 
 
 EARLY = {
-    "one": (lambda: rectified()[np.newaxis], {}),
+    "one": (lambda: with_spectrum(0.75**ORDER)[np.newaxis], {}),
     "stack": (lambda: np.stack([rectified(seed) for seed in range(4)]), {}),
-    "centred": (lambda: np.stack([rectified(seed) for seed in range(2)]), {"center": True}),
+    "centred": (lambda: with_spectrum(0.75**ORDER, seed=1)[np.newaxis], {"center": True}),
     "gap": (lambda: np.stack([with_spectrum(0.8**ORDER, seed=seed) for seed in range(2)]), {"gap": True}),
     "few_pixels": (lambda: rectified(shape=(90, 8, 9))[np.newaxis], {}),
     "many_channels": (lambda: np.maximum(np.random.default_rng(0).normal(size=(1, 1024, 33, 32)), 0), {}),

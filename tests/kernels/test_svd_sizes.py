@@ -70,6 +70,15 @@ def test_no_more_pixels_than_channels(channels, pixels, method, dtype):
         assert assert_contract(maps, svd, exact) == min(rank, 4)
 
 
+@pytest.mark.parametrize("seed", [0, 2, 6])
+def test_small_values_of_float64_that_a_gram_matrix_can_not_tell_apart(seed):
+    values = np.random.default_rng(seed).permutation([1, 3e-9, 2e-9, 1e-9])
+    maps = np.ascontiguousarray(with_spectrum(values, shape=(4, 10, 10)))
+    svd = truncated_svd(maps, 2, tol=1e-12)
+    np.testing.assert_allclose(svd.s, [1, 3e-9], rtol=1e-6)
+    assert svd.method == "svd"
+
+
 def groups(seed, channels, side):
     """Maps after a ReLU: eight kinds of places, to each of which a share of the channels responds."""
     rng = np.random.default_rng(seed)

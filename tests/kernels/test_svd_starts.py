@@ -74,6 +74,40 @@ def test_a_start_that_the_maps_send_to_zero():
     assert measured(maps, svd.u, svd.s, svd.v)[0] <= TOL
 
 
+def areas(seed, *shares, channels=32, side=40):
+    """Maps (N, C, side, side) with no pixel in common: `shares` of slices are pixels of some channels."""
+    rng = np.random.default_rng(seed)
+    chosen, stack = rng.permutation(channels), np.zeros((len(shares), channels, side * side), np.float32)
+    for maps, counts in zip(stack, shares, strict=True):
+        places = np.split(rng.permutation(side * side), np.cumsum(counts))
+        for channel, place in zip(chosen, places, strict=False):
+            maps[channel, place] = 1 + rng.random(len(place))
+    return stack.reshape(len(shares), channels, side, side)
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        pytest.param([(900, 600), (0, 500, 1000)], id="the first is gone and a third leads"),
+        pytest.param([(900, 600, 50), (400, 500, 700)], id="a third has overtaken both"),
+        pytest.param([(900, 600), (0, 0), (0, 500, 1000)], id="after a blank slice"),
+    ],
+)
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_third_vector_of_maps_with_no_common_pixel_overtakes_both_starts(shares, gap):
+    for seed in range(20):
+        maps = areas(seed, *shares)
+        exact = leading_values(maps)
+        np.testing.assert_allclose(truncated_svd(maps, gap=gap).s[:, 0], exact, rtol=1e-5)
+
+
+def test_equal_values_are_seen_where_the_slice_before_had_other_channels():
+    maps = np.zeros((2, 32, 20, 15), np.float32)
+    for k, channels in enumerate(([1, 2, 3], [4, 5, 6])):
+        maps[k, channels, 0, [0, 1, 2]] = 127
+    np.testing.assert_allclose(truncated_svd(maps, gap=True).gap, 1, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("values", "passes"),
     [

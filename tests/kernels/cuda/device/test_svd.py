@@ -88,7 +88,9 @@ def test_contract_on_every_spectrum(dtype, rank):
     assert result["u"].dtype == dtype
     method = dict(zip(SPECTRA, result["method"], strict=True))
     assert method["spiked"] == ("lanczos" if rank == 1 else "gram")
-    assert "svd" not in result["method"]
+    # Of float64 responses, a Gram matrix can't tell a value of zero from a small one.
+    unresolved = {"rank_deficient"} if (dtype, rank) == ("float64", 3) else set()
+    assert {name for name in SPECTRA if method[name] == "svd"} == unresolved
 
 
 SHAPES = [(1, 1), (1, 5), (3, 2), (3, 3), (2, 9), (5, 7)]
@@ -195,6 +197,13 @@ def test_opposite_maps_whose_sum_is_zero(gap):
     maps = np.stack([strong, -strong, *[0.3 * weak] * (CHANNELS - 2)])[np.newaxis]
     for seed in range(4):
         assert_contract(maps, decompose(maps, seed=seed, gap=gap))
+
+
+def test_small_values_of_float64_that_a_gram_matrix_can_not_tell_apart():
+    maps = spectra.with_spectrum(np.array([1e-9, 3e-9, 1, 2e-9]), shape=(4, 1, 60))[:, 0][np.newaxis]
+    result = decompose(maps, 2, tol=1e-12)
+    np.testing.assert_allclose(result["s"][0], [1, 3e-9], rtol=1e-6)
+    assert result["method"] == ["svd"]
 
 
 def test_a_loose_tolerance_ends_at_no_other_vector():
