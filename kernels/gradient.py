@@ -206,7 +206,8 @@ def standardized_gradient(
     ----------
     images
         Slices ``(..., H, W)`` of integers or floats. The range of float32 is that of `gradient_magnitude`:
-        a slice with an infinite |∇Y| is NaN throughout where it has its own mean.
+        a slice whose |∇Y| is infinite, or above 10¹⁷ so that its squares may add up to infinity, is NaN
+        throughout where it has its own mean.
     operator
         One of `OPERATORS`; see `gradient` for their scales and borders.
     mean, deviation

@@ -61,7 +61,8 @@ def slice_statistics(
     images
         Slices ``(..., H, W)`` of integers or floats, of NumPy, torch, CuPy or any library with DLPack.
         Of float32, components of the gradient below about 10⁻¹⁹ lose digits in the squares, to 0 below
-        10⁻²³, and where one is above 10¹⁹ the slice's statistics of |∇Y| are NaN.
+        10⁻²³; where one is above 10¹⁷ the deviation of |∇Y| may be infinite, and above 10¹⁹ its statistics
+        are NaN.
     operator
         One of `OPERATORS`; see `gradient` for their scales and borders.
     backend, stream

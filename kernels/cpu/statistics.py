@@ -39,6 +39,9 @@ SLICE = 1 << 20
 # Below this, the deviation of |∇Y| against its mean is the rounding of float32.
 CONSTANT = 1e-6
 
+# Mean square of grey values below which squares in float32 may have vanished or lost digits.
+_VANISHING = 2.0**-100
+
 
 @reduction
 def run_sums(values: Any, centre: Any) -> tuple[Any, Any]:
@@ -224,6 +227,8 @@ def scale_of(moments: Any, zero: Any) -> tuple[Any, Any]:
     mean = moments[1]
     deviation = np.sqrt(moments[2] / moments[0])
     factor = 0.0 if deviation <= CONSTANT * mean else 1.0 / deviation
+    if deviation == np.inf:  # |∇Y| is finite, and the sum of squares was not
+        factor = np.nan
     return type(zero)(mean), type(zero)(factor)
 
 
@@ -319,8 +324,8 @@ def moments(images: NDArray[Any], mask: Mask, out: NDArray[np.float64]) -> None:
     weights = weights_for(images, mask, zero.dtype)
     _moments(images, weights, mask.one_sided, inner_of(images), zero, grey_zero, blocks, out)
     if images.dtype.kind == "f" and zero.dtype == np.float32:
-        spread = out[:, 0, 2]
-        chosen = np.flatnonzero(~((spread > 0) & (spread < np.inf)))
+        mean_square = out[:, 0, 2] / out[:, 0, 0]
+        chosen = np.flatnonzero(~((mean_square > _VANISHING) & (mean_square < np.inf)))
         if chosen.size > 0:
             _wide_moments(images, chosen, np.zeros(1), blocks[: len(chosen), :, 0], out)
 

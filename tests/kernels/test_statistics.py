@@ -8,7 +8,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eigenfeatures.kernels import OPERATORS, slice_statistics, standardized_gradient
+from eigenfeatures.kernels import OPERATORS, gradient_magnitude, slice_statistics, standardized_gradient
 
 
 @given(
@@ -115,10 +115,17 @@ def test_not_a_number_stays_in_its_slice():
         np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-25, 1e25, 1e30])
-def test_squares_of_grey_values_beyond_float32(scale):
-    image = (np.random.default_rng(0).random((9, 8)) * scale).astype(np.float32)
+@pytest.mark.parametrize("scale", [1e-30, 1e-25, 1e-22, 1e-20, 1e25, 1e30])
+@pytest.mark.parametrize("height", [9, 100])
+def test_squares_of_grey_values_beyond_float32(scale, height):
+    image = (np.random.default_rng(0).random((height, 8)) * scale).astype(np.float32)
     result = slice_statistics(np.stack([image, np.ones_like(image)]))
     wide = image.astype(np.float64)
     np.testing.assert_allclose(result.mean, [wide.mean(), 1], rtol=1e-6)
     np.testing.assert_allclose(result.deviation, [wide.std(), 0], rtol=1e-6)
+
+
+def test_squares_of_the_gradient_that_add_up_to_infinity():
+    image = (np.random.default_rng(0).random((100, 90)) * 1e18).astype(np.float32)
+    assert np.isfinite(gradient_magnitude(image)).all()
+    assert np.isnan(standardized_gradient(image)).all()
