@@ -244,6 +244,8 @@ def _directories(path: Path, file: BinaryIO, size: int, form: _Form, offset: int
         body = file.read(length)
         table = body[: -struct.calcsize(form.offset)]
         entries = {tag: (kind, number, value) for tag, kind, number, value in form.entry.iter_unpack(table)}
+        if len(entries) < count:  # tifffile would take the first of two, and this the last
+            raise InputError(f"{where}: its directory has a tag twice; {_DAMAGED}")
         yield _Directory(where, file, size, form, offset, entries)
         offset = struct.unpack(form.order + form.offset, body[len(table) :])[0]
 

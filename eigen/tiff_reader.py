@@ -71,6 +71,8 @@ class TiffReader(Closing):
             self._tiff = TiffFile(self._file, _multifile=False)
         self._file.seek(page.directory)
         tiff_page = TiffPage(self._tiff, index=0)
+        if (tiff_page.imagelength, tiff_page.imagewidth) != (page.height, page.width):
+            raise ValueError(f"is {tiff_page.imagelength}×{tiff_page.imagewidth} pixels to tifffile")
         height, width = out.shape
         if tiff_page.is_tiled:
             rows, columns = tiff_page.tilelength, tiff_page.tilewidth
@@ -80,8 +82,8 @@ class TiffReader(Closing):
         for row in range(top // rows, -(-(top + height) // rows)):
             for column in range(left // columns, -(-(left + width) // columns)):
                 segment = self._decode_segment(tiff_page, row * across + column)
-                if segment.dtype.newbyteorder("=") != out.dtype:
-                    raise ValueError(f"decodes to {segment.dtype} instead of {out.dtype}")
+                least = min(rows, page.height - row * rows), min(columns, page.width - column * columns)
+                _check_segment(segment, least, out.dtype)
                 _paste(segment, row * rows - top, column * columns - left, out)
 
     def _decode_segment(self, tiff_page: TiffPage, index: int) -> NDArray[Any]:
@@ -91,6 +93,14 @@ class TiffReader(Closing):
         if decoded is None:
             raise ValueError("a strip or tile is empty")
         return decoded[0, :, :, 0]
+
+
+def _check_segment(segment: NDArray[Any], least: tuple[int, int], dtype: np.dtype[Any]) -> None:
+    """Refuse a strip or tile that isn't of the type, or leaves pixels of the page as they were in memory."""
+    if segment.dtype.newbyteorder("=") != dtype:
+        raise ValueError(f"decodes to {segment.dtype} instead of {dtype}")
+    if segment.shape[0] < least[0] or segment.shape[1] < least[1]:
+        raise ValueError(f"decodes to {segment.shape[0]}×{segment.shape[1]} instead of {least[0]}×{least[1]}")
 
 
 def _paste(segment: NDArray[Any], top: int, left: int, out: NDArray[Any]) -> None:

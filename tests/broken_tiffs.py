@@ -175,6 +175,12 @@ def _slice_of_six_gigabytes(path: Path) -> None:
         _patch(path, _entry(path, 0, tag) + 2, "HII", 4, 1, 57_000)
 
 
+def _width_twice(path: Path) -> None:
+    """State another width where the unit of the resolution was: tifffile takes the first of both."""
+    sound(path, compression="zlib")
+    _patch(path, _entry(path, 1, "ResolutionUnit"), "HHII", 256, 4, 1, 4)
+
+
 def _text(path: Path) -> None:
     path.write_text("II* not really a TIFF\n")
 
@@ -267,6 +273,7 @@ REFUSED_ON_OPENING: dict[str, tuple[Callable[[Path], None], str]] = {
     "tiles of 2^31 pixels": (_huge_tiles, "page 1 .*2147483648 pixels"),
     "tiles of no pixels": (_empty_tiles, "page 1 .*tiles of 16×0 pixels"),
     "strips of no rows": (_strips_of_no_rows, "page 1 .*strips of no rows"),
+    "width twice": (_width_twice, "page 1 .*a tag twice"),
     "slice above 4 GiB": (_slice_of_six_gigabytes, "4 GiB"),
     "text named .tif": (_text, "isn't a TIFF"),
     "zero bytes": (_zero_bytes, "empty"),

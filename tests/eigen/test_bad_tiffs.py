@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from random_volumes import random_images
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region
+from eigenfeatures.eigen.tiff_pages import read_layout
+from eigenfeatures.eigen.tiff_reader import TiffReader
 from eigenfeatures.eigen.tiff_stacks import open_stack
 
 
@@ -88,3 +91,31 @@ def test_random_damage_is_refused_or_read_but_never_escapes(
     assert 50 < len(refusals) < 350
     assert not any("\n" in message for message in refusals)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_reader_that_takes_the_page_for_another_size_leaves_no_pixel_as_it_was(tmp_path: Path) -> None:
+    """Whatever made both readers of the directory differ, memory is never shown in place of pixels."""
+    sound(tmp_path / "stack.tif", compression="zlib")
+    page = read_layout(tmp_path / "stack.tif").pages[0]
+    for claimed in (replace(page, width=64), replace(page, height=24)):
+        out = np.empty((claimed.height, claimed.width), np.uint16)
+        with (
+            TiffReader(tmp_path / "stack.tif") as reader,
+            pytest.raises(ValueError, match="is 20×30 pixels to tifffile"),
+        ):
+            reader.read(claimed, 0, 0, out)
+
+
+@pytest.mark.parametrize("options", [{"rowsperstrip": 6}, {"tile": (16, 16)}])
+def test_a_strip_or_tile_that_decodes_to_less_is_refused(
+    tmp_path: Path, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "stack.tif"
+    sound(path, compression="zlib", **options)
+    whole = TiffReader._decode_segment
+    monkeypatch.setattr(TiffReader, "_decode_segment", lambda *arguments: whole(*arguments)[:, :-9])
+    with (
+        open_stack(path) as stack,
+        pytest.raises(InputError, match=r"slice 0 .*decodes to \d+×\d+ inst"),
+    ):
+        stack.read([0])
