@@ -35,6 +35,7 @@ _PHOTOMETRIC, _FILL_ORDER, _IMAGE_DESCRIPTION = 262, 266, 270
 _STRIP_OFFSETS, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _STRIP_BYTE_COUNTS = 273, 277, 278, 279
 _X_RESOLUTION, _Y_RESOLUTION, _PREDICTOR = 282, 283, 317
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTE_COUNTS, _SAMPLE_FORMAT = 322, 323, 324, 325, 339
+_IMAGE_DEPTH, _TILE_DEPTH = 32997, 32998
 
 # Field type -> NumPy type: BYTE, ASCII, SHORT, LONG, RATIONAL (two LONGs), IFD, LONG8, IFD8.
 _FIELD_TYPES = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "2u4", 13: "u4", 16: "u8", 18: "u8"}
@@ -254,6 +255,9 @@ def _check_page(directory: _Directory) -> Page:
     where = directory.where
     width, height = directory.number(_IMAGE_WIDTH, 0), directory.number(_IMAGE_LENGTH, 0)
     dtype = _check_greyscale(directory)
+    depth = max(directory.number(_IMAGE_DEPTH, 1), directory.number(_TILE_DEPTH, 1))
+    if depth > 1:
+        raise InputError(f"{where}: holds {depth} slices in depth; export it as a plain multipage TIFF")
     if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
         raise InputError(f"{where}: claims {height}×{width} pixels; {_DAMAGED}")
     if height * width * dtype.itemsize > MAX_SLICE_BYTES:

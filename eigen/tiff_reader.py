@@ -71,8 +71,9 @@ class TiffReader(Closing):
             self._tiff = TiffFile(self._file, _multifile=False)
         self._file.seek(page.directory)
         tiff_page = TiffPage(self._tiff, index=0)
-        if (tiff_page.imagelength, tiff_page.imagewidth) != (page.height, page.width):
-            raise ValueError(f"is {tiff_page.imagelength}×{tiff_page.imagewidth} pixels to tifffile")
+        size = (tiff_page.imagedepth, tiff_page.imagelength, tiff_page.imagewidth)
+        if size != (1, page.height, page.width):
+            raise ValueError(f"is {'×'.join(map(str, size))} pixels to tifffile")
         height, width = out.shape
         if tiff_page.is_tiled:
             rows, columns = tiff_page.tilelength, tiff_page.tilewidth

@@ -237,6 +237,14 @@ def _mixed_dtypes(path: Path) -> None:
             writer.write(np.zeros((20, 30), dtype), metadata=None)
 
 
+def _volumetric(**options: object) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        images = np.zeros((16, 64, 64), np.uint16)
+        tifffile.imwrite(path, images, volumetric=True, metadata=None, photometric="minisblack", **options)
+
+    return make
+
+
 def _of_dtype(dtype: type) -> Callable[[Path], None]:
     def make(path: Path) -> None:
         tifffile.imwrite(path, np.zeros((2, 20, 30), dtype), photometric="minisblack")
@@ -287,6 +295,8 @@ REFUSED_ON_OPENING: dict[str, tuple[Callable[[Path], None], str]] = {
     "two OME images": (_two_ome_images, "2 OME images"),
     "mixed sizes": (_mixed_sizes, "page 2 .* 20×31 uint8 but page 0 is 20×30"),
     "mixed dtypes": (_mixed_dtypes, "page 2 .* uint16 but page 0 is 20×30 uint8"),
+    "a volume in one page": (_volumetric(), "page 0 .*16 slices in depth"),
+    "a volume in tiles": (_volumetric(tile=(16, 16, 16), compression="zlib"), "page 0 .*16 slices in depth"),
     "bool": (_of_dtype(np.bool_), "1-bit .* convert"),
     "int8": (_of_dtype(np.int8), "8-bit signed integer .* convert"),
     "uint32": (_of_dtype(np.uint32), "32-bit unsigned integer .* convert"),

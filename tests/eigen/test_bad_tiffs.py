@@ -101,7 +101,7 @@ def test_a_reader_that_takes_the_page_for_another_size_leaves_no_pixel_as_it_was
         out = np.empty((claimed.height, claimed.width), np.uint16)
         with (
             TiffReader(tmp_path / "stack.tif") as reader,
-            pytest.raises(ValueError, match="is 20×30 pixels to tifffile"),
+            pytest.raises(ValueError, match="is 1×20×30 pixels to tifffile"),
         ):
             reader.read(claimed, 0, 0, out)
 
