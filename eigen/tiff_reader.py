@@ -1,18 +1,23 @@
 """Decode parts of pages of one open TIFF: only the rows, strips or tiles that are asked for."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import TiffFile, TiffPage
+from tifffile import TIFF, TiffFile, TiffPage
 
 from eigenfeatures.eigen.closing import Closing
 from eigenfeatures.eigen.tiff_pages import Page
 
 # tifffile reports oddities through this logger; what matters here is raised instead.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+_JPEG = {6, 7, 33007, 34892}
+# Compressions whose data state a size of their own: JPEG, JPEG 2000, JPEG XR, JPEG XL, PNG, WebP and LERC.
+_IMAGES = _JPEG | {33003, 33004, 33005, 34712, 22610, 34934, 50002, 52546, 34933, 50001, 34927, 34887}
 
 
 class TiffReader(Closing):
@@ -82,18 +87,47 @@ class TiffReader(Closing):
         across = -(-page.width // columns)
         for row in range(top // rows, -(-(top + height) // rows)):
             for column in range(left // columns, -(-(left + width) // columns)):
-                segment = self._decode_segment(tiff_page, row * across + column)
                 least = min(rows, page.height - row * rows), min(columns, page.width - column * columns)
+                shapes = dict.fromkeys([(rows, columns), least, (least[0], columns)])
+                segment = self._decode_segment(tiff_page, row * across + column, list(shapes), out.dtype)
                 _check_segment(segment, least, out.dtype)
                 _paste(segment, row * rows - top, column * columns - left, out)
 
-    def _decode_segment(self, tiff_page: TiffPage, index: int) -> NDArray[Any]:
+    def _decode_segment(
+        self, tiff_page: TiffPage, index: int, shapes: Sequence[tuple[int, int]], dtype: np.dtype[Any]
+    ) -> NDArray[Any]:
+        """Decode a strip or tile. An image in it has one of `shapes`: whole, or cut by the page's end."""
         self._file.seek(tiff_page.dataoffsets[index])
         encoded = self._file.read(tiff_page.databytecounts[index])
+        if tiff_page.compression in _IMAGES:
+            return _decode_image(tiff_page, encoded, shapes, dtype)
         decoded, *_ = tiff_page.decode(encoded, index, jpegtables=tiff_page.jpegtables)
         if decoded is None:
             raise ValueError("a strip or tile is empty")
         return decoded[0, :, :, 0]
+
+
+def _decode_image(
+    tiff_page: TiffPage, encoded: bytes, shapes: Sequence[tuple[int, int]], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Decode an image into an array of the size that the page claims.
+
+    tifffile lets the codec make an array of any size, even gigabytes, and
+    breaks its rows anew until they fit. Given an array, codecs compare it with
+    what their data state before they decode.
+    """
+    decode = TIFF.DECOMPRESSORS[tiff_page.compression]
+    options = {"tables": tiff_page.jpegtables} if tiff_page.compression in _JPEG else {}
+    for shape in shapes:
+        image = np.zeros(shape, dtype)
+        try:
+            decode(encoded, out=image, **options)
+        except ValueError as error:
+            failure = error
+        else:
+            return image
+    claimed = "×".join(map(str, shapes[0]))
+    raise ValueError(f"a strip or tile isn't the image of {claimed} {dtype} that it should be: {failure}")
 
 
 def _check_segment(segment: NDArray[Any], least: tuple[int, int], dtype: np.dtype[Any]) -> None:
