@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from eigenfeatures.eigen.array_stacks import ArrayStack, Selection, check_volume
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Stack, one_line
+from eigenfeatures.eigen.watched_files import check_ends
 
 # Bytes of a file that are mapped, and so may be in memory, at a time.
 _MAPPED = 1 << 26
@@ -60,8 +61,9 @@ def open_npy(path: Path, axis: int = 0) -> Stack:
     Raises
     ------
     InputError
-        The file is missing, no ``.npy``, cut short, or no greyscale volume.
+        The file is missing, a pipe or a device, no ``.npy``, cut short, or no greyscale volume.
     """
+    check_ends(path)
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # never unpickles
     except OSError as error:
@@ -88,7 +90,7 @@ def open_raw(path: Path, shape: Sequence[int], dtype: str | np.dtype[Any], axis:
     Raises
     ------
     InputError
-        The file is missing or hasn't the size of such an array, or the shape
+        The file is missing, a pipe or a device, or hasn't the size of such an array, or the shape
         or type can't be used.
     """
     try:
@@ -100,6 +102,7 @@ def open_raw(path: Path, shape: Sequence[int], dtype: str | np.dtype[Any], axis:
     except TypeError:
         raise InputError(f"shape {shape!r}: must be whole numbers of slices, rows and columns") from None
     check_volume(path, sides, kind)
+    check_ends(path)
     try:
         size = path.stat().st_size
         expected = math.prod(sides) * kind.itemsize

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import MAX_SLICE_BYTES
+from eigenfeatures.eigen.watched_files import check_ends
 
 # Declared sizes beyond these are taken for damage or malice: nothing is allocated for them.
 _MAX_SIDE = 1 << 20
@@ -132,10 +133,11 @@ def read_layout(path: Path) -> Layout:
     Raises
     ------
     InputError
-        The file can't be read, is no TIFF, has a broken chain of directories
+        The file can't be read, is no regular file or no TIFF, has a broken chain of directories
         or data outside the file, or isn't greyscale uint8, uint16, int16 or
         float32.
     """
+    check_ends(path)
     try:
         with path.open("rb") as file:
             return _read_layout(path, file)

@@ -113,7 +113,32 @@ def check_regular(file: Path, within: Path) -> None:
     except OSError:  # absent, or not to be reached: whoever reads it says so
         return
     if not stat.S_ISREG(mode):
-        raise InputError(f"{file}: is no regular file; copy the data again")
+        raise _irregular(file)
+
+
+def check_ends(file: Path) -> None:
+    """Refuse to open a pipe, which may never open, or a device, which may never end.
+
+    Parameters
+    ----------
+    file : Path
+        May be absent, a symbolic link, or a folder, of which whoever opens it has more to say.
+
+    Raises
+    ------
+    InputError
+        It is a pipe, a device or a socket.
+    """
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise _irregular(file)
+
+
+def _irregular(file: Path) -> InputError:
+    return InputError(f"{file}: is no regular file; copy the data into one")
 
 
 def _check_inside(file: Path, within: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_chunk_that_is_no_file_is_not_read(written: tuple[Path, Path], kind: s
         os.mkfifo(pipe)
         if pipe != file:
             file.symlink_to(pipe)
-    said = "leads out of" if kind == "link to a device" else "is no regular file; copy the data again"
+    said = "leads out of" if kind == "link to a device" else "is no regular file; copy the data into one"
     with open_volume(path, missing=missing) as stack:
         np.testing.assert_array_equal(stack.read([0, 8]), VOLUME[[0, 8]])
         with pytest.raises(InputError, match=f"{file}: {said}") as refusal:
