@@ -7,10 +7,11 @@ slices and the rows that are asked for.
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from natsort import natsorted
 from numpy.typing import NDArray
@@ -21,6 +22,10 @@ from eigenfeatures.eigen.stacks import Region, Stack, changed
 from eigenfeatures.eigen.tiff_description import Description, read_description
 from eigenfeatures.eigen.tiff_pages import Layout, Page, read_layout
 from eigenfeatures.eigen.tiff_reader import TiffReader
+
+# Systems let a process have as few as 256 files open, and a job may have thousands of stacks.
+_MOST_KEPT = 100
+_kept: WeakSet[TiffReader] = WeakSet()
 
 
 class _TiffStack(Stack):
@@ -36,7 +41,7 @@ class _TiffStack(Stack):
 
 
 class _FileStack(_TiffStack):
-    """All slices in one TIFF, which stays open."""
+    """All slices in one TIFF. It stays open, unless many others do: then it is opened for each read."""
 
     def __init__(self, layout: Layout) -> None:
         description = read_description(layout)
@@ -51,16 +56,22 @@ class _FileStack(_TiffStack):
         if description.order:
             pages = tuple(pages[index] for index in description.order)
         super().__init__(layout.path, [layout.path], pages, description)
-        self._reader = TiffReader(layout.path)
+        self._reader = TiffReader(layout.path) if len(_kept) < _MOST_KEPT else None
+        if self._reader:
+            _kept.add(self._reader)
         self._lock = threading.Lock()
 
     def _release(self) -> None:
-        self._reader.close()
+        if self._reader:
+            self._reader.close()
+            _kept.discard(self._reader)
 
     def _read_run(self, run: range, region: Region, out: NDArray[Any]) -> None:
-        for index, image in zip(run, out, strict=True):
-            with self._lock:
-                self._reader.read(self._pages[index], region.top, region.left, image)
+        with ExitStack() as opened:
+            reader = self._reader or opened.enter_context(TiffReader(self.path))
+            for index, image in zip(run, out, strict=True):
+                with self._lock:
+                    reader.read(self._pages[index], region.top, region.left, image)
 
 
 class _FolderStack(_TiffStack):

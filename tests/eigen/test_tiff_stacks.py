@@ -10,6 +10,7 @@ import tifffile
 from broken_tiffs import imagej_virtual, sound
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from own_process import printed
 from random_volumes import DTYPES, SHAPE, random_images
 
 from eigenfeatures.eigen.errors import InputError
@@ -268,3 +269,28 @@ def test_odd_but_valid_files(odd_tiffs: Path) -> None:
 
 def test_tifffile_is_quiet() -> None:
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("tifffile").handlers)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_job_may_have_more_stacks_than_a_process_may_have_files_open(
+    tmp_path: Path, compression: str | None
+) -> None:
+    """The limit is set to 200 in a process of its own, which opens 300 stacks and reads each."""
+    images = sound(tmp_path / "stack.tif", compression=compression)
+    for number in range(300):
+        os.link(tmp_path / "stack.tif", tmp_path / f"{number}.tif")
+    pytest.importorskip("resource")
+    code = """
+import contextlib, os, resource, sys
+from pathlib import Path
+from eigenfeatures.eigen.tiff_stacks import open_stack
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+paths = [Path(sys.argv[1]) / f"{number}.tif" for number in range(300)]
+for _ in range(2):  # those that were closed leave their places to others
+    with contextlib.ExitStack() as opened:
+        stacks = [opened.enter_context(open_stack(path)) for path in paths]
+        print(sum(int(stack.read([3]).sum()) for stack in stacks), len(os.listdir("/dev/fd")))
+"""
+    first, most, second, again = printed(code, tmp_path)
+    assert first == second == 300 * int(images[3].sum())
+    assert 100 < most == again < 120
