@@ -1,5 +1,7 @@
 """What a Lanczos iteration computes between its passes, by one block a slice: see the CPU's `ritz`.
 
+`falls_too_slowly` alone has another rule than the CPU's `falls_fast_enough`.
+
 All threads of the block call these together and take the same turns, since what decides is computed
 from the same numbers in the same order by each warp.
 """
@@ -198,6 +200,8 @@ def ratio_is_known(first: Any, second: Any, third: Any, size: Any) -> Any:
 @device_function
 def falls_too_slowly(first: Any, now: Any, tol: Any, made: Any, limit: Any) -> Any:
     """Tell whether residuals that fall as they did, from the first pass on, miss `tol` within the limit.
+
+    The CPU takes the fall from the largest residual, and lets more passes than the limit be expected.
 
     The rate of fall to the power of the passes left, without logarithms: they would take registers.
     """

@@ -1,9 +1,9 @@
 """The leading right singular vector of each slice by Lanczos iteration, all slices side by side.
 
-The method is that of `eigenfeatures.kernels.cpu.krylov`. A pass is two launches, whatever the number of
-slices: all multiprocessors read all slices (`passes.multiply`), then a block a slice takes the next step
-(`lanczos.advance`). The second start, of random weights, that a search for two values has takes a pass of its
-own here.
+The method is that of `eigenfeatures.kernels.cpu.krylov`, but for when a search is given up: see
+`ritz.falls_too_slowly`. A pass is two launches, whatever the number of slices: all multiprocessors read all
+slices (`passes.multiply`), then a block a slice takes the next step (`lanczos.advance`). The second start, of
+random weights, that a search for two values has takes a pass of its own here.
 """
 
 from typing import Any, NamedTuple, Self
