@@ -36,8 +36,10 @@ def reports(command: Callable[..., Values]) -> Callable[..., None]:
         try:
             values = command(**given)
         except KeyboardInterrupt as stop:
-            # Typer would end with exit code 130 and not a word.
-            raise InterruptedError("interrupted; 'run' and 'train' continue with --resume") from stop
+            # Typer would end with exit code 130 and not a word. 'infer' without --out can't be resumed.
+            resumable = "resume" in given and given["out"] is not None
+            advice = f"; '{command.__name__}' continues with --resume" if resumable else ""
+            raise InterruptedError(f"interrupted{advice}") from stop
         if json:
             print_json(values)
         else:

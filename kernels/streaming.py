@@ -199,8 +199,9 @@ class StreamingSVD:
         Returns
         -------
         array
-            ``(..., rank, h, w)`` of the responses' library and device, float64 for float64 responses and
-            else float32. The squares of ``[..., i, :, :]`` sum to 1 over all parts.
+            ``(..., rank, h, w)`` of the responses' library and device, float64 for responses of float64 and
+            integers of 32 and 64 bits, else float32. The squares of ``[..., i, :, :]`` sum to 1 over all
+            parts.
 
         Raises
         ------

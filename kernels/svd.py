@@ -123,8 +123,9 @@ def truncated_svd(
     The same seed gives the same bits for any number of Numba's threads; at rank 1 a slice of a stack doesn't
     have the bits of the slice alone, whose search starts elsewhere.
 
-    Cost for n pixels: a pass is one read of X and 4·C·n operations, the search takes 3 to 10 of them and
-    n numbers of memory for each; a Gram matrix takes C²·n operations and its eigenvectors about 4·C³.
+    Cost for n pixels: a pass is one read of X and 4·C·n operations, the search takes 3 to 10 of them as a
+    rule, at most `max_passes`, and n numbers of memory for each; a Gram matrix takes C²·n operations and its
+    eigenvectors about 4·C³.
 
     Signs: where all responses are at least 0, as after a ReLU, u_1 can be chosen so
     (Perron–Frobenius) and has ``sum(u_1) >= 0``. All other vectors point the way of most of
@@ -134,7 +135,7 @@ def truncated_svd(
     Parameters
     ----------
     responses
-        Response maps ``(..., C, h, w)``, integers or floats.
+        Response maps ``(..., C, h, w)``, integers or floats; integers of 32 and 64 bits count as float64.
     rank
         Number of triplets, from 1 to ``min(C, h * w)``.
     tol
@@ -150,7 +151,7 @@ def truncated_svd(
         ``(C,)``. On the CPU it serves the first slice of every chain, on a GPU all slices.
     max_passes
         Passes of the Lanczos iteration, for rank 1, before a Gram matrix is formed; at most 24 on a GPU. By
-        default about as many as take the same time.
+        default about as many as take the same time: for 128 maps 14 on a CPU, 24 on a GPU.
     gap
         Find s_2 / s_1 for rank 1 too: a search then goes on until it is known to about 0.001, for one or two
         passes on responses of CT. Where other singular values lie within some hundredths of s_2 it may be one
@@ -195,7 +196,7 @@ def truncated_svd(
         _require(1 <= rank <= min(channels, pixels), f"rank {rank}", ranks)
         least, tol = NOISE[dtype], real_number(tol, "tol")
         if not least <= tol < 1:  # asked here: the name of a dtype takes longer than all other checks
-            raise ValueError(f"tol {tol} is out of range; give {least:.1e} (for {dtype}) to 1")
+            raise ValueError(f"tol {tol} is out of range; give {least:.1e} (for {dtype}) to below 1")
         seed = whole_number(seed, "seed", "0 to 2**64 - 1")
         _require(0 <= seed < 2**64, f"seed {seed}", "0 to 2**64 - 1")
         loops = call.loops("svd")

@@ -113,12 +113,31 @@ def test_ctrl_c_is_one_line_and_the_run_is_resumed(unbroken, stacks, tmp_path):
     output, error = process.communicate(timeout=60)
     assert process.returncode == 1
     assert output == ""
-    assert error.splitlines()[-1] == "error: interrupted; 'run' and 'train' continue with --resume"
+    assert error.splitlines()[-1] == "error: interrupted; 'run' continues with --resume"
     assert "Traceback" not in error
     assert hidden(run) == []
     answer = call("run", stacks, "--out", run, *OPTIONS, "--resume")
     assert answer.code == 0, answer.error
     assert_equal_runs(run, unbroken)
+
+
+@pytest.mark.parametrize(
+    ("place", "arguments", "text"),
+    [
+        ("steps.start", ["train", "stacks", "--out", "run"], "interrupted; 'train' continues with --resume"),
+        (
+            "study.study.run_study",
+            ["study", "stacks", "--out", "s"],
+            "interrupted; 'study' continues with --resume",
+        ),
+        ("steps.measure", ["stats", "stacks", "--out", "run"], "interrupted"),
+        ("infer_command._infer_own", ["infer", "run"], "interrupted"),
+    ],
+)
+def test_ctrl_c_names_resume_where_there_is_one(place, arguments, text):
+    with mock.patch(f"eigenfeatures.export.{place}", side_effect=KeyboardInterrupt):
+        answer = call(*arguments)
+    assert (answer.code, answer.error.splitlines()[-1]) == (1, f"error: {text}")
 
 
 def _interrupting(name):

@@ -350,6 +350,7 @@ def test_many_tiles():
         ({"rank": 0}, "rank 0 is out of range; give 1 to 4"),
         ({"rank": 5}, "rank 5"),
         ({"tol": 1e-7}, "tol 1e-07"),
+        ({"tol": 1}, r"tol 1.0 is out of range; give 2.0e-06 \(for float32\) to below 1"),
         ({"tol": float("nan")}, "tol nan"),
         ({"seed": -1}, "seed -1"),
         ({"max_passes": -1}, "max_passes -1"),
