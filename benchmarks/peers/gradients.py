@@ -124,8 +124,8 @@ OPERATIONS = (
         _standardized,
         (
             Library("eigenfeatures", "", "numba", filling(standardized_gradient), "ours"),
-            slices.opencv(slices.opencv_standardized, "sepFilter2D", "OpenCV and NumPy"),
-            slices.opencv_own_threads(slices.opencv_standardized, "sepFilter2D", "OpenCV and NumPy"),
+            slices.opencv(slices.opencv_standardized, "Sobel", "OpenCV and NumPy"),
+            slices.opencv_own_threads(slices.opencv_standardized, "Sobel", "OpenCV and NumPy"),
             slices.by_slices("SciPy", "a slice a thread", "scipy", slices.scipy_standardized),
             Library(
                 "torch",

@@ -46,7 +46,7 @@ def _by_slices(one: Callable[..., tuple[float, ...]]) -> Callable[[Array], Calla
 def _opencv(image: Array, size: Array, gy: Array, gx: Array) -> tuple[float, ...]:
     import cv2
 
-    slices.opencv_separable(image, size, gy, gx)
+    slices.opencv_sobel(image, size, gy, gx)
     (mean, deviation), (mean_gradient, deviation_gradient) = (
         (values[0, 0] for values in cv2.meanStdDev(array)) for array in (image, size)
     )
@@ -68,7 +68,7 @@ OPERATIONS = (
             Library("eigenfeatures", "", "numba", lambda given: partial(slice_statistics, given), "ours"),
             Library(
                 "OpenCV and NumPy",
-                "sepFilter2D, a slice a thread",
+                "Sobel, a slice a thread",
                 "cv2",
                 _by_slices(_opencv),
                 before=slices.ONE_OPENCV_THREAD,
