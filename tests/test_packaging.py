@@ -132,20 +132,41 @@ def test_the_console_script_exists():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel of a copy of the tree: setuptools leaves its traces beside the sources."""
-    folder = tmp_path_factory.mktemp("wheel")
+def built(tmp_path_factory):
+    """The folder of the archives of a copy of the tree: setuptools leaves its traces beside the sources."""
+    folder = tmp_path_factory.mktemp("built")
     ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "*.so")
     tree = shutil.copytree(ROOT, folder / "tree", ignore=ignored)
     done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, tree],
+        [sys.executable, "-m", "build", "--sdist", "--wheel", "--no-isolation", "--outdir", folder, tree],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = folder.glob("*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     return path
+
+
+def test_the_sdist_holds_sources_tests_and_documents(built, tmp_path):
+    (archive,) = built.glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    names = {file.relative_to(source).as_posix() for file in source.rglob("*") if file.is_file()}
+    kinds = {".py", ".md", ".csv", ".png", ".j2", ".typed"}
+    wanted = {
+        file.relative_to(ROOT).as_posix()
+        for folder in (*PARTS, "tests", "benchmarks", "docs")
+        for file in (ROOT / folder).rglob("*")
+        if file.suffix in kinds
+    }
+    assert wanted | {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml"} <= names
+    assert not any(name.endswith(".pyc") for name in names)
 
 
 def test_the_wheel_holds_every_module_and_nothing_else(wheel):
