@@ -1,15 +1,18 @@
 """The last step: the figures of a run, and one page that explains them."""
 
+from collections import Counter
+
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.figures import CAPTIONS, NOTES, figure_png
 from eigenfeatures.eigen.files import write_bytes
 from eigenfeatures.eigen.model_file import Model
 from eigenfeatures.eigen.phantom import SYNTHETIC
 from eigenfeatures.eigen.samples import SampleSet
-from eigenfeatures.eigen.split import VALIDATION
+from eigenfeatures.eigen.split import GUARD, TRAIN, VALIDATION
 from eigenfeatures.export.finished import Finished
 from eigenfeatures.export.html import Cell, Section, Table, write_report
 from eigenfeatures.export.metrics import unrecognised
+from eigenfeatures.export.remarks import remarks
 from eigenfeatures.export.run_figures import COMPARED_TRAINING, run_figures
 from eigenfeatures.export.run_folder import RunFolder
 from eigenfeatures.export.talk import Talk
@@ -90,7 +93,7 @@ def _method(run: Finished) -> Section:
         notes.append(NOTES["unrecognised"])
     if _is_phantom(run.folder):
         notes.append(NOTES["phantom"])
-    return Section("How to read these results", " ".join(notes))
+    return Section("How to read these results", " ".join(notes), points=remarks(run.metrics))
 
 
 def _is_phantom(folder: RunFolder) -> bool:
@@ -99,14 +102,21 @@ def _is_phantom(folder: RunFolder) -> bool:
 
 
 def _tables(run: Finished) -> list[Section]:
-    rows: list[list[Cell]] = []
-    for name, values in run.metrics[VALIDATION]["per_class"].items():
-        shares = ["–" if values[key] is None else f"{values[key]:.1%}" for key in ("precision", "recall")]
-        rows.append([name, *shares, values["slices"]])
     settings = [[name, str(value)] for name, value in run.folder.settings.used().items()]
     environment = [[name, value] for name, value in run.environment.items()]
     return [
-        Section(*CAPTIONS["class_metrics"], table=Table(["sample", "precision", "recall", "slices"], rows)),
+        Section(*CAPTIONS["class_metrics"], table=_by_sample(run)),
         Section(*CAPTIONS["settings"], table=Table(["setting", "value"], settings)),
         Section(*CAPTIONS["versions"], table=Table(["name", "value"], environment)),
     ]
+
+
+def _by_sample(run: Finished) -> Table:
+    slices = Counter(zip(run.table["sample"], run.table["split"], strict=True))
+    parts = (VALIDATION, TRAIN, GUARD)
+    rows: list[list[Cell]] = []
+    for name, values in run.metrics[VALIDATION]["per_class"].items():
+        shares = ["–" if values[key] is None else f"{values[key]:.1%}" for key in ("precision", "recall")]
+        likeness = _cell(run.metrics.get("likeness", {}).get(name))
+        rows.append([name, *shares, likeness, *(slices[name, part] for part in parts)])
+    return Table(["sample", "precision", "recall", "likeness", *(f"{part} slices" for part in parts)], rows)

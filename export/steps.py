@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from eigenfeatures.eigen.device import choose_device, trains_in_bfloat16
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import write_text
+from eigenfeatures.eigen.likeness import likeness
 from eigenfeatures.eigen.memory import available_memory, check_training_memory
 from eigenfeatures.eigen.model_file import Model, load_model, save_model
 from eigenfeatures.eigen.network import Network, build_network
@@ -32,6 +33,7 @@ from eigenfeatures.export.inference import check_samples, classify
 from eigenfeatures.export.metrics import classification_metrics, unrecognised
 from eigenfeatures.export.onnx_model import check_exportable, export_onnx
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, largest_rank
+from eigenfeatures.export.remarks import remarks
 from eigenfeatures.export.run_folder import (
     RunFolder,
     check_outside,
@@ -330,6 +332,9 @@ def infer_step(folder: RunFolder, samples: SampleSet, talk: Talk) -> dict[str, A
     for part in (VALIDATION, TRAIN):
         chosen = split == part
         metrics[part] = classification_metrics(samples.label[chosen], predicted[chosen], samples.classes)
+    metrics["likeness"] = likeness(samples, split)
+    for remark in remarks(metrics):
+        talk.say(remark)
     if missed := unrecognised(metrics[VALIDATION]):
         talk.say(
             f"of {', '.join(missed)} less than half of the validation slices are recognised, so that their "

@@ -70,9 +70,11 @@ CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         "class_metrics": Caption(
             "Precision and recall",
             "Precision is the share of the slices given to a sample that do belong to it, recall the share "
-            "of the slices of a sample that are found; both count validation slices only. Neighbouring "
-            "slices resemble each other, so these shares vary more from one specimen to the next than the "
-            "number of slices suggests.",
+            "of the slices of a sample that are found; both count validation slices only, and neighbouring "
+            "slices resemble each other, so that they vary more from one specimen to the next than the "
+            "number of slices suggests. Likeness is the correlation of |∇Y| between a validation slice and "
+            "the most alike training slice of its stack, as a mean over eight validation slices at most; the "
+            "higher it is, the less does recognising them say of other material.",
         ),
         "singular_value_decay": Caption(
             "Decay of the singular values (Fig. 7d)",
@@ -149,9 +151,11 @@ NOTES: Mapping[str, str] = MappingProxyType(
         ),
         "block": (
             "The validation slices are one contiguous block of every stack, apart from the training slices "
-            "by a guard gap that was used for nothing and ends where slices no longer correlate, or at "
-            "15 % of the stack on each side. That removes the leak between neighbouring slices, but both "
-            "parts come from the same scan: what is peculiar to a scan can still tell samples apart."
+            "by a guard gap that was used for nothing and ends at the first distance at which slices no "
+            "longer correlate, or at 15 % of the stack on each side. That keeps neighbouring slices apart, "
+            "but not those of a stack that repeats itself: the likeness in the table below is what was "
+            "measured. Both parts come from the same scan: what is peculiar to a scan can still tell samples "
+            "apart."
         ),
         "specimen": (
             "The validation slices come from specimens of which no slice was trained on. This is the "

@@ -3,8 +3,10 @@
 import base64
 import csv
 import hashlib
+import html
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import reference
 import tifffile
 import torch
+from commands import call
 from conftest import quick_settings
 from run_oracles import (
     CHECKED,
@@ -27,6 +30,9 @@ from run_oracles import (
 )
 from safetensors.numpy import load_file
 
+from eigenfeatures.eigen.likeness import likeness
+from eigenfeatures.eigen.samples import open_samples
+from eigenfeatures.export.remarks import remarks
 from eigenfeatures.export.settings import Settings
 
 
@@ -148,6 +154,28 @@ def test_metrics_follow_from_slices_csv(finished_run):
             expected = (np.mean(claimed) if claimed else None, np.mean(present), len(present))
             of_class = found["per_class"][name]
             assert (of_class["precision"], of_class["recall"], of_class["slices"]) == pytest.approx(expected)
+
+
+def test_likeness_is_measured_told_and_shown_beside_the_accuracy(finished_run, stacks, tmp_path):
+    """The phantom's samples have 16 slices each, of which a guard of two leaves most alike."""
+    shutil.copytree(finished_run, tmp_path / "run")
+    answer = call("infer", tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    with open_samples(stacks) as samples:
+        split = np.array([row["split"] for row in rows(finished_run)])
+        assert metrics["likeness"] == likeness(samples, split)
+    told = remarks(metrics)
+    assert len(told) > 0
+    report = html.unescape((finished_run / "report.html").read_text(encoding="utf-8"))
+    for remark in told:
+        assert remark in answer.error.splitlines()
+        assert f"<li>{remark}</li>" in report
+    table = rows(finished_run)
+    for name, value in metrics["likeness"].items():
+        parts = [row["split"] for row in table if row["sample"] == name]
+        numbers = [f"{value:.4g}", *(str(parts.count(part)) for part in ("validation", "train", "guard"))]
+        cells = "".join(f'<td class="number">{number}</td>\n' for number in numbers)
+        assert re.search(rf'<th scope="row">{name}</th>\n(<td>.*</td>\n){{2}}{cells}', report)
 
 
 def test_the_model_is_safetensors_and_json(finished_run, model):
