@@ -1,7 +1,7 @@
 """The samples of a study: a folder whose entries are the classes, read as one list of slices."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from functools import cached_property
@@ -179,7 +179,7 @@ def open_samples(folder: str | Path, *, size: int | None = None, regions: Region
         notes += (note for stack in stacks for note in stack.notes)
         classes = tuple(name for name, _ in found)
         samples = SampleSet(
-            root, classes, specimens, target, _dtype(stacks, notes), _voxel_size(stacks, notes), tuple(notes)
+            root, classes, specimens, target, _dtype(found, notes), _voxel_size(stacks, notes), tuple(notes)
         )
         opened.pop_all()  # from here on the set owns its stacks
         return samples
@@ -308,12 +308,23 @@ def _crop(part: Specimen, size: tuple[int, int], notes: list[str]) -> Specimen:
     return Specimen(part.sample, part.name, part.source, part.stack, region.centre(*size))
 
 
-def _dtype(stacks: Sequence[Stack], notes: list[str]) -> np.dtype[Any]:
-    dtypes = {stack.dtype for stack in stacks}
-    if len(dtypes) == 1:
-        return stacks[0].dtype
-    notes.append(f"the stacks are {', '.join(sorted(map(str, dtypes)))}: all are read as float32")
+def _dtype(found: Sequence[tuple[str, dict[str, Stack]]], notes: list[str]) -> np.dtype[Any]:
+    samples: dict[np.dtype[Any], dict[str, None]] = {}
+    for name, stacks in found:
+        for stack in stacks.values():
+            samples.setdefault(stack.dtype, {})[name] = None
+    if len(samples) == 1:
+        return next(iter(samples))
+    notes.append(
+        f"samples differ in type ({_listed(samples)}) and are read as float32: grey values and gradients of "
+        "samples of different types can't be compared; convert all to one scale"
+    )
     return np.dtype(np.float32)
+
+
+def _listed(samples: Mapping[Any, Iterable[str]]) -> str:
+    """Return what samples have, and the names of those that have it."""
+    return "; ".join(f"{having}: {', '.join(names)}" for having, names in samples.items())
 
 
 def _voxel_size(stacks: Sequence[Stack], notes: list[str]) -> VoxelSize | None:

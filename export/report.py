@@ -14,7 +14,7 @@ from eigenfeatures.export.html import Cell, Section, Table, write_report
 from eigenfeatures.export.metrics import unrecognised
 from eigenfeatures.export.remarks import remarks
 from eigenfeatures.export.run_figures import COMPARED_TRAINING, run_figures
-from eigenfeatures.export.run_folder import RunFolder
+from eigenfeatures.export.run_folder import RunFolder, repeated_stacks
 from eigenfeatures.export.talk import Talk
 
 
@@ -61,7 +61,7 @@ def _write(run: Finished, other: Finished | None, talk: Talk) -> None:
         run.folder.report,
         title=f"Eigenfeatures of {', '.join(run.samples.classes)}",
         summary=_summary(run),
-        sections=[_method(run), *sections, *_tables(run)],
+        sections=[_method(run), *_notes(run), *sections, *_tables(run)],
     )
 
 
@@ -94,6 +94,12 @@ def _method(run: Finished) -> Section:
     if _is_phantom(run.folder):
         notes.append(NOTES["phantom"])
     return Section("How to read these results", " ".join(notes), points=remarks(run.metrics))
+
+
+def _notes(run: Finished) -> list[Section]:
+    """Return what was said of the stacks as they were read, if anything was."""
+    notes = [*run.samples.notes, *repeated_stacks(run.samples, run.folder.inputs)]
+    return [Section("Notes on the stacks", "", points=notes)] if notes else []
 
 
 def _is_phantom(folder: RunFolder) -> bool:

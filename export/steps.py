@@ -309,7 +309,9 @@ def export_step(
     """
     settings = folder.settings
     compared = np.unique(np.linspace(0, len(samples) - 1, _COMPARED_SLICES).astype(np.int64))
-    description = {"crop": {"size": settings.size, "roi": settings.roi}, "precision": "float32"}
+    crop = {"size": settings.size, "roi": settings.roi}
+    dtypes = sorted({specimen.stack.dtype.name for specimen in samples.specimens})
+    description = {"crop": crop, "precision": "float32", "stack_dtypes": dtypes}
     return export_onnx(
         model,
         path or folder.onnx,

@@ -49,6 +49,8 @@ class ModelFacts:
         SHA-256 of the weights that a graph was made from; None where the engine has them itself.
     map_step : int or None
         How many pixels of the slice lie between two pixels of `CLASS_MAPS`.
+    stack_dtypes : tuple of str
+        Of the training's stacks, where the file tells it; if there are several, all were read as float32.
     strides, offsets : mapping
         Of layers, where the file tells it: how many pixels of the slice lie between two pixels of a pooled
         map, and between the slice's first pixel and that of a map, pooled or dense.
@@ -69,6 +71,7 @@ class ModelFacts:
     window: tuple[int, int] | None = None
     weights: str | None = None
     map_step: int | None = None
+    stack_dtypes: tuple[str, ...] = ()
     strides: Mapping[str, int] = field(default_factory=dict)
     offsets: Mapping[str, float] = field(default_factory=dict)
 
@@ -117,7 +120,12 @@ class ModelFacts:
                 f"{self.size[0]}×{self.size[1]}; use a model of smaller slices or a larger --roi"
             )
         if self.dtype is not None and dtype != self.dtype:
+            scaling = (
+                f"without scaling, as the training's {' and '.join(self.stack_dtypes)} stacks were"
+                if len(self.stack_dtypes) > 1
+                else "with the scaling that the training data had"
+            )
             raise InputError(
                 f"{where} holds {dtype.name} slices, but the model takes {self.dtype.name}; "
-                "convert the stack, with the scaling that the training data had"
+                f"convert the stack, {scaling}"
             )

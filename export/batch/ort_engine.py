@@ -297,6 +297,7 @@ def _facts(file: Path, digest: str, metadata: dict[str, Any], given: Any) -> Mod
             crop=None if crop is None else _positive(crop, "a crop"),
             window=(rows, columns),
             weights=str(metadata.get("weights_sha256")),
+            stack_dtypes=tuple(map(str, metadata.get("stack_dtypes", ()))),
             strides={
                 str(layer): _positive(stride, "a stride")
                 for layer, stride in metadata.get("strides", {}).items()
