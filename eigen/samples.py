@@ -1,7 +1,7 @@
 """The samples of a study: a folder whose entries are the classes, read as one list of slices."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from functools import cached_property
@@ -179,7 +179,7 @@ def open_samples(folder: str | Path, *, size: int | None = None, regions: Region
         notes += (note for stack in stacks for note in stack.notes)
         classes = tuple(name for name, _ in found)
         samples = SampleSet(
-            root, classes, specimens, target, _dtype(found, notes), _voxel_size(stacks, notes), tuple(notes)
+            root, classes, specimens, target, _dtype(found, notes), _voxel_size(found, notes), tuple(notes)
         )
         opened.pop_all()  # from here on the set owns its stacks
         return samples
@@ -309,31 +309,40 @@ def _crop(part: Specimen, size: tuple[int, int], notes: list[str]) -> Specimen:
 
 
 def _dtype(found: Sequence[tuple[str, dict[str, Stack]]], notes: list[str]) -> np.dtype[Any]:
-    samples: dict[np.dtype[Any], dict[str, None]] = {}
-    for name, stacks in found:
-        for stack in stacks.values():
-            samples.setdefault(stack.dtype, {})[name] = None
-    if len(samples) == 1:
-        return next(iter(samples))
+    dtypes = {stack.dtype for _, stacks in found for stack in stacks.values()}
+    if len(dtypes) == 1:
+        return dtypes.pop()
     notes.append(
-        f"samples differ in type ({_listed(samples)}) and are read as float32: grey values and gradients of "
-        "samples of different types can't be compared; convert all to one scale"
+        f"samples differ in type ({_listed(found, lambda stack: stack.dtype.name)}) and are read as float32: "
+        "grey values and gradients of samples of different types can't be compared; convert all to one scale"
     )
     return np.dtype(np.float32)
 
 
-def _listed(samples: Mapping[Any, Iterable[str]]) -> str:
-    """Return what samples have, and the names of those that have it."""
-    return "; ".join(f"{having}: {', '.join(names)}" for having, names in samples.items())
-
-
-def _voxel_size(stacks: Sequence[Stack], notes: list[str]) -> VoxelSize | None:
-    sizes = [stack.voxel_size for stack in stacks]
+def _voxel_size(found: Sequence[tuple[str, dict[str, Stack]]], notes: list[str]) -> VoxelSize | None:
+    sizes = [stack.voxel_size for _, stacks in found for stack in stacks.values()]
     stated = [size for size in sizes if size is not None]
-    if len(stated) == len(sizes) and np.allclose(
-        [astuple(size) for size in stated], astuple(stated[0]), rtol=1e-4
-    ):
+    if not stated:
+        return None
+    alike = np.allclose([astuple(size) for size in stated], astuple(stated[0]), rtol=1e-4)
+    if alike and len(stated) == len(sizes):
         return stated[0]
-    if stated:
-        notes.append("the stacks don't all state the same voxel size: lengths are given in pixels")
+    notes.append(
+        f"the stacks state no common voxel size ({_listed(found, _edges)}): lengths are in pixels, unless a "
+        f"voxel size is given{'' if alike else '; the network may learn the magnification'}"
+    )
     return None
+
+
+def _edges(stack: Stack) -> str:
+    size = stack.voxel_size
+    return "none" if size is None else f"{'×'.join(f'{edge:.6g}' for edge in astuple(size))} µm"
+
+
+def _listed(found: Sequence[tuple[str, dict[str, Stack]]], what: Callable[[Stack], str]) -> str:
+    """Return what there is of a property, each with the samples that have it."""
+    samples: dict[str, dict[str, None]] = {}
+    for name, stacks in found:
+        for stack in stacks.values():
+            samples.setdefault(what(stack), {})[name] = None
+    return "; ".join(f"{text}: {', '.join(names)}" for text, names in samples.items())

@@ -168,11 +168,17 @@ def test_voxel_size_is_that_of_all_stacks_or_none(tmp_path: Path) -> None:
     with open_samples(tmp_path) as samples:
         assert samples.voxel_size == VoxelSize(2, 2, 2)
         assert samples.notes == ()
-    for other in (0.25, None):
+    for other, size, learned in (
+        (0.25, "2×4×4 µm", "; the network may learn the magnification"),
+        (None, "none", ""),
+    ):
         write("b.tif", other)
         with open_samples(tmp_path) as samples:
             assert samples.voxel_size is None
-            assert "voxel size" in samples.notes[0]
+            assert samples.notes == (
+                f"the stacks state no common voxel size (2×2×2 µm: a; {size}: b): lengths are in pixels, "
+                f"unless a voxel size is given{learned}",
+            )
 
 
 def test_missing_folder_and_too_few_classes(tmp_path: Path) -> None:

@@ -14,12 +14,15 @@ from eigenfeatures.export.tables import numbers, read_table
 
 @pytest.fixture(scope="module")
 def run(stacks, tmp_path_factory):
-    """Samples a of uint8 and b of uint16, and what a run on them said."""
+    """Samples a of uint8 and 2 µm, b of uint16 and 3 µm, and what a run on them said."""
     folder = tmp_path_factory.mktemp("unlike")
     (folder / "samples").mkdir()
     shutil.copy(stacks / "sample1.tif", folder / "samples" / "a.tif")
     other = tifffile.imread(stacks / "sample2.tif").astype(np.uint16) * 200
-    tifffile.imwrite(folder / "samples" / "b.tif", other, photometric="minisblack")
+    metadata = {"axes": "ZYX", "unit": "um", "spacing": 3.0}
+    tifffile.imwrite(
+        folder / "samples" / "b.tif", other, imagej=True, resolution=(1 / 3, 1 / 3), metadata=metadata
+    )
     answer = call("run", folder / "samples", "--out", folder / "run", *QUICK)
     assert answer.code == 0, answer.error
     return folder, answer.error
@@ -30,6 +33,7 @@ def test_notes_on_the_stacks_are_in_the_terminal_and_in_the_report(run):
     report = html.unescape((folder / "run" / "report.html").read_text(encoding="utf-8"))
     with open_samples(folder / "samples") as samples:
         assert any(note.startswith("samples differ in type (uint8: a; uint16: b)") for note in samples.notes)
+        assert any(note.startswith("the stacks state no common voxel size") for note in samples.notes)
         for note in samples.notes:
             assert note in said.splitlines()
             assert f"<li>{note}</li>" in report
