@@ -11,7 +11,6 @@ from eigenfeatures.eigen.samples import SampleSet
 from eigenfeatures.eigen.split import GUARD, TRAIN, VALIDATION
 from eigenfeatures.export.finished import Finished
 from eigenfeatures.export.html import Cell, Section, Table, write_report
-from eigenfeatures.export.metrics import unrecognised
 from eigenfeatures.export.remarks import remarks
 from eigenfeatures.export.run_figures import COMPARED_TRAINING, run_figures
 from eigenfeatures.export.run_folder import RunFolder, repeated_stacks
@@ -89,8 +88,6 @@ def _method(run: Finished) -> Section:
     notes = [NOTES[settings.split]]
     if settings.preset in NOTES:
         notes.append(NOTES[settings.preset])
-    if unrecognised(run.metrics[VALIDATION]):
-        notes.append(NOTES["unrecognised"])
     if _is_phantom(run.folder):
         notes.append(NOTES["phantom"])
     return Section("How to read these results", " ".join(notes), points=remarks(run.metrics))

@@ -30,7 +30,7 @@ from eigenfeatures.eigen.training import TrainingStep, check_batch_size, train
 from eigenfeatures.export.agreement import ExportCheck
 from eigenfeatures.export.batch.engine import open_engine
 from eigenfeatures.export.inference import check_samples, classify
-from eigenfeatures.export.metrics import classification_metrics, unrecognised
+from eigenfeatures.export.metrics import classification_metrics
 from eigenfeatures.export.onnx_model import check_exportable, export_onnx
 from eigenfeatures.export.outputs import DEFAULT_OUTPUTS, largest_rank
 from eigenfeatures.export.remarks import remarks
@@ -337,11 +337,6 @@ def infer_step(folder: RunFolder, samples: SampleSet, talk: Talk) -> dict[str, A
     metrics["likeness"] = likeness(samples, split)
     for remark in remarks(metrics):
         talk.say(remark)
-    if missed := unrecognised(metrics[VALIDATION]):
-        talk.say(
-            f"of {', '.join(missed)} less than half of the validation slices are recognised, so that their "
-            "eigenfeatures don't show what sets them apart; more --iterations may help"
-        )
     write_text(folder.metrics, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     return metrics
 

@@ -167,15 +167,10 @@ NOTES: Mapping[str, str] = MappingProxyType(
             "not pretrained on photographs. Batch normalisation after every convolution stands in place of "
             "local response normalisation, without which training stays at chance."
         ),
-        "unrecognised": (
-            "Of some samples the network recognises less than half of the validation slices: the recall in "
-            "the table below tells which. Their eigenfeatures show what this network responds to, but that "
-            "is not what sets those samples apart. More iterations may help, or there is no such difference."
-        ),
         "phantom": (
             "These samples are simulated density fields with simulated noise. Nothing in this report was "
             "measured."
         ),
     }
 )
-"""Remarks that go with a split, a network, its result or a kind of data, by its name."""
+"""Remarks that go with a split, a network or a kind of data, by its name."""

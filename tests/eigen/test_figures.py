@@ -324,7 +324,7 @@ def test_every_caption_has_two_sentences() -> None:
 
 
 def test_every_split_has_its_note() -> None:
-    assert {"random", "block", "specimen", "alexnet", "unrecognised", "phantom"} <= set(figures.NOTES)
+    assert {"random", "block", "specimen", "alexnet", "phantom"} <= set(figures.NOTES)
 
 
 def test_iterations_are_whole_numbers_on_the_axis():
