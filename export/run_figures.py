@@ -100,9 +100,10 @@ def _column(quantity: str, run: Finished, other: Finished | None) -> str:
     if other is None:
         return quantity
     ours, theirs = run.folder.settings.to_toml(), other.folder.settings.to_toml()
-    names = sorted(ours, key=lambda name: name not in FEATURE_SETTINGS)
-    differing = [f"{name} {ours[name]}" for name in names if ours[name] != theirs.get(name)]
-    told_apart = ", ".join(differing[:2]) or run.folder.path.name
+    names = sorted({**ours, **theirs}, key=lambda name: name not in FEATURE_SETTINGS)
+    differing = [f"{name} {ours.get(name, '–')}" for name in names if ours.get(name) != theirs.get(name)]
+    shown = [*differing[:2], f"{len(differing) - 2} more"] if len(differing) > 2 else differing
+    told_apart = ", ".join(shown) or run.folder.path.name
     return f"{quantity} ({told_apart})".replace("$", r"\$")
 
 

@@ -18,9 +18,9 @@ CAPTIONS: Mapping[str, Caption] = MappingProxyType(
             "Typical slices (Fig. 1)",
             "Each image is a typical slice of a sample (its mean |∇Y| is the nearest to the median of the "
             "sample) as the instrument recorded it, all on one grey scale on which at most 0.5 % of the "
-            "pixels of an image are clipped at either end. Bright is a high electron density; where samples "
-            "were scanned with different settings, part of what differs here is the instrument and not the "
-            "material.",
+            "pixels of an image are clipped at either end. Where grey values stand for electron density, "
+            "bright is a high one; where samples were scanned with different settings, part of what differs "
+            "here is the instrument and not the material.",
         ),
         "whole_slice_and_sections": Caption(
             "Whole slice, cut-outs and sections (Fig. 2)",
@@ -78,11 +78,12 @@ CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         ),
         "singular_value_decay": Caption(
             "Decay of the singular values (Fig. 7d)",
-            "Left are the singular values of the response maps relative to the first, right the share of "
-            "their squared sum that the first k of them hold; lines are medians over slices and bands span "
-            "the middle half. A steep fall means that one image, the eigenfeature, stands for all channels; "
-            "where σ₂ comes close to σ₁ the eigenfeature is ill-determined, and such slices carry a flag in "
-            "slices.csv.",
+            "Left are the singular values of the response maps, which are not centred, relative to the "
+            "first, right the share of their squared sum that the first k of them hold; lines are medians "
+            "over slices and bands span the middle half. After a ReLU no response is negative, and "
+            "rectified white noise in 128 maps of 133×133 has σ₁²/‖X‖² of 0.32 and σ₂/σ₁ of 0.14, with u₁ "
+            "at the mean map, so that neither tells structure by itself; where σ₂ comes close to σ₁ the "
+            "eigenfeature is ill-determined, and such slices carry a flag in slices.csv.",
         ),
         "response_montage": Caption(
             "Response maps of all channels (Fig. 8)",
@@ -100,24 +101,28 @@ CAPTIONS: Mapping[str, Caption] = MappingProxyType(
         "channel_activation": Caption(
             "Activation of the strongest channel (Fig. 10)",
             "The lines follow the mean of the positive activations of channel α from slice to slice, at two "
-            "depths of the network; dashed lines are the means of the samples. The paper finds the order of "
-            "the samples by mechanical performance here, but activations have no unit and α may be another "
-            "channel in another slice or another training, so trust an order only if it returns with other "
-            "seeds.",
+            "depths of the network; dashed lines are the means of the samples, and what the network sees is "
+            "standardised slice by slice (unless by the training set), so that a sample's contrast as such "
+            "is not in them. The paper finds the order of the samples by mechanical performance here, but "
+            "activations have no unit and α may be another channel in another slice or another training, so "
+            "trust an order only if it returns with other seeds.",
         ),
         "strongest_channels": Caption(
             "Strongest channel of every sample (Fig. 11)",
             "Each row is a sample, with |∇Y| of a typical slice and its channel α; each column has one "
-            "intensity scale, so strength can be compared down a column. Channel α depends on the initial "
-            "weights of the network, and a further column, if any, comes from the compared run, whose scale "
-            "is its own.",
+            "intensity scale, so strength can be compared down a column, but what the network sees is "
+            "standardised slice by slice (unless by the training set), so that a sample's contrast as such "
+            "is not in it. Channel α depends on the initial weights of the network, and a further column, "
+            "if any, comes from the compared run, whose scale is its own.",
         ),
         "eigenfeatures": Caption(
             "Eigenfeatures (Fig. 13)",
             "Each row is a sample, with |∇Y| of a typical slice and its eigenfeature u₁, the image that "
-            "best stands for all channels at once: bright zones are what the network responds to. The "
-            "stored u₁ has unit norm and so carries no strength; the pictures show σ₁u₁/√C, with C "
-            "channels, on one scale down each column, which does.",
+            "best stands for all channels at once: bright zones are what the network responds to, and "
+            "another seed may give another u₁. The stored u₁ has unit norm and so carries no strength; the "
+            "pictures show σ₁u₁/√C, with C channels, on one scale down each column, which does, but what "
+            "the network sees is standardised slice by slice (unless by the training set), so that a "
+            "sample's contrast as such is not in it.",
         ),
         "overlay": Caption(
             "Eigenfeatures over the raw slices",

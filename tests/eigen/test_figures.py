@@ -323,6 +323,21 @@ def test_every_caption_has_two_sentences() -> None:
         assert caption.title
 
 
+def test_the_caption_of_singular_values_says_what_noise_has() -> None:
+    maps = np.maximum(np.random.default_rng(0).normal(size=(128, 133 * 133)), 0)
+    strengths = np.linalg.eigvalsh(maps @ maps.T)[::-1]
+    share, ratio = strengths[0] / strengths.sum(), np.sqrt(strengths[1] / strengths[0])
+    text = figures.CAPTIONS["singular_value_decay"].text
+    assert f"noise in 128 maps of 133×133 has σ₁²/‖X‖² of {share:.2f} and σ₂/σ₁ of {ratio:.2f}" in text
+
+
+def test_captions_say_what_pictures_do_not_tell() -> None:
+    for name in ("channel_activation", "strongest_channels", "eigenfeatures"):
+        assert "contrast as such is not in" in figures.CAPTIONS[name].text
+    assert "another seed may give another u₁" in figures.CAPTIONS["eigenfeatures"].text
+    assert "Where grey values stand for electron density" in figures.CAPTIONS["typical_slices"].text
+
+
 def test_every_split_has_its_note() -> None:
     assert {"random", "block", "specimen", "alexnet", "phantom"} <= set(figures.NOTES)
 

@@ -94,6 +94,24 @@ def test_a_column_of_another_layer_says_so(finished_run, tmp_path):
     assert any("layer relu1" in title for title in titles)
 
 
+def test_a_column_says_how_many_more_settings_differ(finished_run, tmp_path):
+    """The first two are those of the features; ``early_stop`` is set in the other run only."""
+    other = with_layer(finished_run, tmp_path / "other", "relu1")
+    text = (other / "run.toml").read_text(encoding="utf-8")
+    changed = text.replace("rank = 2", "rank = 1").replace(
+        "seed = 0", "seed = 0\nearly_stop = 3\nl2 = 0.2", 1
+    )
+    changed = changed.replace("l2 = 0.1\n", "", 1)
+    (other / "run.toml").write_text(changed, encoding="utf-8")
+    talk = Talk(silent, str)
+    with open_run(finished_run, talk) as opened, open_run(other, talk) as compared:
+        figures = run_figures.run_figures(Finished(*opened), Finished(*compared))
+        figure = figures["eigenfeatures"][1]()
+    titles = [axes.get_title().replace("\n", " ") for axes in figure.axes]
+    assert sum("(layer relu2, rank 2, 2 more)" in title for title in titles) == 1
+    assert sum("(layer relu1, rank 1, 2 more)" in title for title in titles) == 1
+
+
 @pytest.mark.slow
 def test_a_run_is_compared_only_with_one_on_the_same_slices(finished_run, stacks, tmp_path):
     other = tmp_path / "other"
