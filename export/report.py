@@ -13,7 +13,7 @@ from eigenfeatures.export.finished import Finished
 from eigenfeatures.export.html import Cell, Section, Table, write_report
 from eigenfeatures.export.remarks import remarks
 from eigenfeatures.export.run_figures import COMPARED_TRAINING, run_figures
-from eigenfeatures.export.run_folder import RunFolder, repeated_stacks
+from eigenfeatures.export.run_folder import RunFolder, repeats
 from eigenfeatures.export.talk import Talk
 
 
@@ -95,7 +95,7 @@ def _method(run: Finished) -> Section:
 
 def _notes(run: Finished) -> list[Section]:
     """Return what was said of the stacks as they were read, if anything was."""
-    notes = [*run.samples.notes, *repeated_stacks(run.samples, run.folder.inputs)]
+    notes = [*run.samples.notes, *repeats(run.samples, run.folder.inputs)]
     return [Section("Notes on the stacks", "", points=notes)] if notes else []
 
 

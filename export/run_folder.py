@@ -5,6 +5,7 @@ import platform
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -259,15 +260,24 @@ def hash_inputs(samples: SampleSet, track: Track) -> dict[str, str]:
     }
 
 
-def repeated_stacks(samples: SampleSet, inputs: dict[str, str]) -> list[str]:
-    """Return a note on each stack whose files hold the same bytes as those of another one."""
+def repeats(samples: SampleSet, inputs: dict[str, str]) -> list[str]:
+    """Return a note on each stack whose files are those of another one, and on slices that samples share."""
     first: dict[tuple[str, ...], str] = {}
+    by_sample: dict[str, list[str]] = {name: [] for name in samples.classes}
     notes = []
-    for stack in dict.fromkeys(specimen.stack for specimen in samples.specimens):
+    for stack, sample in {specimen.stack: specimen.sample for specimen in samples.specimens}.items():
         name = stack.path.relative_to(samples.root).as_posix()
         digests = tuple(inputs[file.relative_to(samples.root).as_posix()] for file in stack.files)
         if (twin := first.setdefault(digests, name)) != name:
             notes.append(f"{twin} and {name} hold the same bytes; no network can tell copies apart")
+        else:
+            by_sample[sample] += digests
+    for (one, files), (other, others) in combinations(by_sample.items(), 2):
+        if count := len(set(files) & set(others)):
+            notes.append(
+                f"samples '{one}' and '{other}' share slices (files with the same bytes: {count}); "
+                "no network can tell copies apart"
+            )
     return notes
 
 

@@ -41,7 +41,7 @@ from eigenfeatures.export.run_folder import (
     check_same_settings,
     check_vacant,
     hash_inputs,
-    repeated_stacks,
+    repeats,
 )
 from eigenfeatures.export.run_lock import alone_in
 from eigenfeatures.export.settings import Settings
@@ -187,7 +187,7 @@ def _measured(
     statistics = sample_statistics(samples, operator_named(settings.operator), talk.track)
     check_range(samples, statistics)
     inputs = hash_inputs(samples, talk.track)
-    for note in repeated_stacks(samples, inputs):
+    for note in repeats(samples, inputs):
         talk.say(note)
     folder = RunFolder(out.absolute(), samples.root.absolute(), settings, inputs)
     preprocessing = fit_preprocessing(

@@ -19,7 +19,7 @@ from eigenfeatures.eigen.study.maps import View
 from eigenfeatures.eigen.study.properties import read_properties
 from eigenfeatures.eigen.study.subspaces import SUBSPACE_RANKS
 from eigenfeatures.export.html import Cell
-from eigenfeatures.export.run_folder import check_empty, check_outside, hash_inputs, repeated_stacks
+from eigenfeatures.export.run_folder import check_empty, check_outside, hash_inputs, repeats
 from eigenfeatures.export.settings import Settings, read_config
 from eigenfeatures.export.steps import check_range
 from eigenfeatures.export.study.agreement import agreement_part
@@ -109,7 +109,7 @@ def run_study(
         statistics = sample_statistics(opened, operator_named(settings.operator), talk.track)
         check_range(opened, statistics)
         inputs = hash_inputs(opened, talk.track)
-        for note in repeated_stacks(opened, inputs):
+        for note in repeats(opened, inputs):
             talk.say(note)
         left = unfinished(folder.runs, plan.runs(), inputs)
         talk.say(f"{len(left)} of {len(plan.runs())} trainings are to be done")

@@ -16,7 +16,7 @@ from eigenfeatures.export.tables import read_table
 
 
 def _slices(folder, images):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for number, image in enumerate(images):
         tifffile.imwrite(folder / f"s{number}.tif", image, photometric="rgb" if image.ndim == 3 else None)
 
@@ -259,6 +259,19 @@ def test_copies_of_a_sample_are_noted(stacks, tmp_path):
     assert answer.code == 0, answer.error
     assert answer.error.count("hold the same bytes") == 1
     assert "sample2.tif and sample5.tif hold the same bytes" in answer.error
+
+
+def test_slices_that_two_samples_share_are_noted(tmp_path):
+    """Slices 3, 4 and 5 of a are slices 0, 1 and 2 of b; c is all of a and is noted as that only."""
+    images = random_stack((30, 40, 40))
+    for name, chosen in {"a": images[:12], "b": np.concatenate([images[3:6], images[12:]])}.items():
+        _slices(tmp_path / "samples" / name, chosen)
+    shutil.copytree(tmp_path / "samples" / "a", tmp_path / "samples" / "c")
+    answer = call("stats", tmp_path / "samples", "--out", tmp_path / "out")
+    assert answer.code == 0, answer.error
+    assert "samples 'a' and 'b' share slices (files with the same bytes: 3)" in answer.error
+    assert answer.error.count("share") == 1
+    assert answer.error.count("a and c hold the same bytes") == 1
 
 
 def test_an_option_wins_over_the_config(stacks, tmp_path):
