@@ -1,7 +1,9 @@
 """The table of a job: one row a slice, from the columns that the blocks hold."""
 
 import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +124,27 @@ def write_blocks(path: Path, blocks: Iterable[Mapping[str, Sequence[Any]]]) -> N
             writer.writerows(
                 [format_cell(value) for value in row] for row in zip(*block.values(), strict=True)
             )
+
+
+def holds_rows(path: Path, expected: Iterable[tuple[str, int]]) -> bool:
+    """Tell whether a table has just the rows of these stacks and slices, each to its end."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            found = ((row["stack"], row["slice"]) if _is_full(row) else None for row in rows)
+            same = all(a == b for a, b in zip_longest(found, ((name, str(k)) for name, k in expected)))
+        # The last cell may be empty, so that nothing but the end of its line tells that it is whole.
+        return same and _last_byte(path) == b"\n"
+    except (OSError, ValueError, KeyError, csv.Error):
+        return False
+
+
+def _is_full(row: Mapping[Any, Any]) -> bool:
+    """Tell a row of as many cells as the header has."""
+    return None not in row and None not in row.values()
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read()

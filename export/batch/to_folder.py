@@ -29,8 +29,8 @@ from eigenfeatures.export.batch.options import Options
 from eigenfeatures.export.batch.plan import BlockPlan, Part, format_bytes, parse_bytes
 from eigenfeatures.export.batch.source import Source, close_sources, describe, open_sources
 from eigenfeatures.export.batch.stages import Stage
-from eigenfeatures.export.batch.table import columns, is_volume, split_volumes, write_blocks
-from eigenfeatures.export.batch.volumes import Volumes, make_volumes, missing_volume
+from eigenfeatures.export.batch.table import columns, holds_rows, is_volume, split_volumes, write_blocks
+from eigenfeatures.export.batch.volumes import Shapes, Volumes, damaged_file, make_volumes
 from eigenfeatures.export.run_folder import check_outside
 from eigenfeatures.export.talk import Talk
 from eigenfeatures.export.versions import difference, versions
@@ -164,10 +164,8 @@ class _Job:
                 f"blocks of {plan.block} slices, {plan.batch} at once: at most about {format_bytes(peak)}"
             )
             shapes = _volume_shapes(surveyed.probe)
-            if folder.table.is_file() and (gone := missing_volume(options.format, out, sources, shapes)):
-                raise InputError(
-                    f"{gone} of a finished job is gone; choose another folder for --out to make it anew"
-                )
+            if folder.table.is_file():
+                _check_finished(folder, sources, shapes, options.format, plan.block)
             volumes = make_volumes(options.format, out, sources, shapes, surveyed.facts, plan.block)
             try:
                 yield cls(surveyed, sources, folder, plan, volumes, options, clock, talk)
@@ -179,8 +177,9 @@ class _Job:
     def complete(self, compute: _Compute) -> dict[str, Any]:
         start, left = time.perf_counter(), 0
         if not self.folder.table.is_file():
-            left = self._slices_left()
-            self._run_blocks(compute)
+            done = self._done()
+            left = sum(part.length for part in self._parts() if part.number not in done)
+            self._run_blocks(compute, done)
             with self.clock.span("finish"):
                 self._finish()
         # Also where a kill came between the table and this.
@@ -196,10 +195,6 @@ class _Job:
             "share": self.clock.shares(),
         }
 
-    def _slices_left(self) -> int:
-        done = self._done()
-        return sum(part.length for part in self._parts() if part.number not in done)
-
     def _done(self) -> frozenset[int]:
         """Return the numbers of the blocks that are done, and whose maps nobody has removed since."""
         done = self.folder.done
@@ -210,10 +205,9 @@ class _Job:
     def _parts(self) -> Iterator[Part]:
         return self.plan.parts([len(source.indices) for source in self.sources])
 
-    def _run_blocks(self, compute: _Compute) -> None:
-        done = self._done()
+    def _run_blocks(self, compute: _Compute, done: frozenset[int]) -> None:
         if lost := len(self.folder.done) - len(done):
-            self.talk.say(f"{lost} blocks were done, but their maps are gone or empty: they are done again")
+            self.talk.say(f"{lost} blocks were done, but their maps are gone: they are done again")
         left = [part for part in self._parts() if part.number not in done]
         if done:
             self.talk.say(f"{len(done)} of {len(done) + len(left)} blocks are done already")
@@ -248,6 +242,21 @@ class _Job:
         blocks = (columns(names[part.stack], self.folder.load(part.number), classes) for part in parts)
         with writing(self.folder.table):
             write_blocks(self.folder.table, blocks)
+
+
+def _check_finished(
+    folder: JobFolder, sources: Sequence[Source], shapes: Shapes, form: str, block: int
+) -> None:
+    """Refuse a folder that says that all is done and has lost some of it since."""
+    rows = ((source.name, int(number)) for source in sources for number in source.indices)
+    damaged = damaged_file(form, folder.path, sources, shapes, block)
+    if damaged is None and not holds_rows(folder.table, rows):
+        damaged = folder.table
+    if damaged is not None:
+        state = "damaged" if damaged.exists() else "gone"
+        raise InputError(
+            f"{damaged} of a finished job is {state}; choose another folder for --out to make it anew"
+        )
 
 
 def summarise(table: Path, classes: Iterable[str]) -> dict[str, Any]:

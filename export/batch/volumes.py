@@ -1,8 +1,8 @@
 """All volumes of a job: OME-Zarr that grow block by block, or OME-TIFF written at the end."""
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,13 +10,16 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import atomic_path
+from eigenfeatures.eigen.tiff_pages import read_layout
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.folder import writing
 from eigenfeatures.export.batch.grid import grid_of
 from eigenfeatures.export.batch.plan import Part
 from eigenfeatures.export.batch.source import Source
-from eigenfeatures.export.batch.zarr_volume import METADATA, ZarrVolume
+from eigenfeatures.export.batch.zarr_layout import ZarrLayout, is_whole
+from eigenfeatures.export.batch.zarr_volume import ZarrVolume
 
 _SUFFIXES = {"zarr": "zarr", "tiff": "tif"}
 
@@ -77,14 +80,30 @@ def make_volumes(
     return _ZarrVolumes(folder, sources, shapes, facts, block)
 
 
-def missing_volume(form: str, folder: Path, sources: Sequence[Source], outputs: Iterable[str]) -> Path | None:
-    """Return a volume that is not there, or not complete by its metadata, of a job that was finished."""
-    for output, source in product(outputs, sources):
-        path = _path(form, folder, output, source)
-        needed = [path] if form == "tiff" else [path / METADATA, path / "0" / METADATA]
-        if not all(file.is_file() for file in needed):
-            return path
+def damaged_file(
+    form: str, folder: Path, sources: Sequence[Source], shapes: Shapes, block: int
+) -> Path | None:
+    """Return a file of a finished job's volumes that is not there or has lost data; parameters as above."""
+    for (output, (channels, height, width)), source in product(shapes.items(), sources):
+        path, slices = _path(form, folder, output, source), len(source.indices)
+        if form == "tiff":
+            if not _has_pages(path, slices * channels, (height, width)):
+                return path
+        else:
+            layout = ZarrLayout(path, (channels, slices, height, width), block)
+            for file in chain(layout.metadata(), layout.files(0, slices)):
+                if not is_whole(file):
+                    return file
     return None
+
+
+def _has_pages(path: Path, number: int, size: tuple[int, int]) -> bool:
+    """Tell whether a TIFF has so many pages, each within the file."""
+    try:
+        pages = read_layout(path).pages
+    except InputError:
+        return False
+    return len(pages) == number and all((page.height, page.width) == size for page in pages)
 
 
 def _path(form: str, folder: Path, output: str, source: Source) -> Path:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,8 +128,20 @@ def test_a_crash_after_the_end_loses_nothing(form, stack, tmp_path, crash):
     assert content(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("gone", ["eigenfeatures", "eigenfeatures/scan.ome.zarr/0/c/0/1"])
-def test_blocks_whose_maps_are_gone_are_done_again(gone, stack, tmp_path, monkeypatch):
+def empty(file):
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("gone", "lose"),
+    [
+        ("eigenfeatures", shutil.rmtree),
+        ("eigenfeatures/scan.ome.zarr/0/c/0/1", shutil.rmtree),
+        ("eigenfeatures/scan.ome.zarr/0/c/0/1/0/0", Path.unlink),
+        ("eigenfeatures/scan.ome.zarr/0/c/0/1/0/0", empty),
+    ],
+)
+def test_blocks_whose_maps_are_gone_are_done_again(gone, lose, stack, tmp_path, monkeypatch):
     monkeypatch.setattr("eigenfeatures.export.batch.plan.MOST_BATCHES", 2)
     with monkeypatch.context() as patch:
         patch.setattr(*failing("write", 12, InputError("full")))
@@ -136,7 +149,7 @@ def test_blocks_whose_maps_are_gone_are_done_again(gone, stack, tmp_path, monkey
             run_job(stack, tmp_path / "out", batch=2)
     done = len((tmp_path / "out" / "journal.txt").read_text().splitlines())
     assert done >= 2
-    shutil.rmtree(tmp_path / "out" / gone)
+    lose(tmp_path / "out" / gone)
     said = []
     run_job(stack, tmp_path / "out", batch=2, resume=True, say=said.append)
     again = done if gone == "eigenfeatures" else 1
@@ -164,11 +177,64 @@ def test_a_finished_job_without_one_of_its_volumes_is_none(form, gone, stack, tm
     run_job(stacks, out, batch=2, format=form)
     (out / gone).rename(tmp_path / "gone")
     left = content(out)
-    with pytest.raises(InputError, match=r"\.ome\.(zarr|tif) of a finished job is gone"):
+    with pytest.raises(InputError, match=r"\.ome\.(zarr|tif)\S* of a finished job is gone"):
         run_job(stacks, out, batch=2, format=form, resume=True)
     assert content(out) == left
     (tmp_path / "gone").rename(out / gone)
     assert run_job(stacks, out, batch=2, format=form, resume=True)["slices"] == 26
+
+
+def cut(number):
+    return lambda file: file.write_bytes(file.read_bytes()[:-number])
+
+
+def without_a_row(file):
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:5] + lines[6:]))
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "damage"),
+    [
+        ("zarr", "eigenfeatures/scan.ome.zarr/0/c/0/0/0/0", Path.unlink),
+        ("zarr", "eigenfeatures/scan.ome.zarr/0/c/0/0/0/0", empty),
+        ("zarr", "eigenfeatures/scan.ome.zarr/1/c/0/0/0/0", empty),
+        ("zarr", "eigenfeatures/scan.ome.zarr/1/zarr.json", Path.unlink),
+        ("tiff", "eigenfeatures/scan.ome.tif", empty),
+        ("tiff", "eigenfeatures/scan.ome.tif", cut(1)),
+        ("tiff", "eigenfeatures/scan.ome.tif", cut(5000)),
+        ("zarr", "slices.csv", empty),
+        ("zarr", "slices.csv", cut(1)),
+        ("zarr", "slices.csv", cut(30)),
+        ("zarr", "slices.csv", without_a_row),
+        ("zarr", "slices.csv", lambda file: file.write_bytes(b"\xff\0" * 50 + b"\n")),
+    ],
+)
+def test_a_finished_job_that_lost_data_is_refused_by_the_file(form, name, damage, tmp_path):
+    tifffile.imwrite(tmp_path / "scan.tif", random_stack((5, 264, 20)), photometric="minisblack")
+    out = tmp_path / "out"
+    run_job(tmp_path / "scan.tif", out, batch=2, format=form)
+    damage(out / name)
+    left = content(out)
+    with pytest.raises(InputError, match=f"^{out / name} of a finished job is (gone|damaged); "):
+        run_job(tmp_path / "scan.tif", out, batch=2, format=form, resume=True)
+    assert content(out) == left
+
+
+@pytest.mark.parametrize("form", ["zarr", "tiff"])
+def test_maps_without_a_number_are_there_too(form, stack, tmp_path, monkeypatch):
+    """Chunks that hold fill values only are stored all the same, as those that are not there are lost."""
+    call = FakeEngine.__call__
+
+    def overflowing(self, slices):
+        results = call(self, slices)
+        results["eigenfeatures"][:] = np.nan
+        return results
+
+    monkeypatch.setattr(FakeEngine, "__call__", overflowing)
+    for resume in (False, True):
+        facts = run_job(stack, tmp_path / "out", batch=2, format=form, resume=resume)
+        assert facts["slices"] == 23
 
 
 def test_filled_slices_are_counted_over_all_that_a_job_did(tmp_path):

@@ -70,6 +70,22 @@ def test_blocks_in_another_order_and_twice_give_the_same_bytes(tmp_path):
         assert (tmp_path / "a.ome.zarr" / file).read_bytes() == theirs, file
 
 
+def test_a_block_is_there_when_every_chunk_of_it_is(tmp_path):
+    """Of every channel and level, and all over a plane."""
+    path, data = tmp_path / "v.ome.zarr", maps((4, 3, 300, 1100))
+    written(path, data, 2)
+    files = {file for file in path.glob("*/c/**/*") if file.is_file()}
+    volume = ZarrVolume(path, (3, 4, 300, 1100), 2, GRID)
+    assert len(files) >= 3 * 2 * (2 + 4)
+    for file in files:
+        content = file.read_bytes()
+        file.unlink()
+        assert not all(volume.has(k, 2) for k in (0, 2)), file
+        file.write_bytes(content)
+    assert volume.has(0, 2)
+    assert volume.has(2, 2)
+
+
 def test_levels_are_means_of_two_by_two(tmp_path):
     data = maps((3, 1, 300, 260))
     group = written(tmp_path / "v.ome.zarr", data, 2)
