@@ -6,7 +6,7 @@ Zarr specification, version 3, codec "sharding_indexed".
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -14,8 +14,28 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+SHARDING = "sharding_indexed"
+
 _ABSENT = np.iinfo(np.uint64).max  # as the offset of a chunk
 _CHECKSUM_BYTES = 4
+
+
+def are_readable(codecs: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether the index of an array's shards can be read here: one level of them, by no other codec.
+
+    A chunk within a shard that isn't read here would be lost unnoticed; also, nothing would bound its index.
+    """
+    outer, settings = codecs[0]["name"], codecs[0].get("configuration", {})
+    if len(codecs) > 1 or outer != SHARDING or SHARDING in _names(settings["codecs"]):
+        return False
+    index = settings["index_codecs"]
+    return _names(index) in (["bytes"], ["bytes", "crc32c"]) and (
+        index[0].get("configuration", {}).get("endian") == "little"
+    )
+
+
+def _names(codecs: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [codec["name"] for codec in codecs]
 
 
 class Shards:
@@ -35,15 +55,12 @@ class Shards:
         self._per_shard, self._at_start, self._checksum = per_shard, at_start, checksum
 
     @classmethod
-    def of(cls, metadata: Mapping[str, Any], chunks: tuple[int, ...], shards: tuple[int, ...]) -> Self | None:
-        """Return the shards that an array's metadata describe; None where the index is stored otherwise."""
+    def of(cls, metadata: Mapping[str, Any], chunks: tuple[int, ...], shards: tuple[int, ...]) -> Self:
+        """Return the shards that an array's metadata describe, which `are_readable` has looked at."""
         settings = metadata["codecs"][0]["configuration"]
-        plain, *further = settings["index_codecs"]
-        names = [codec["name"] for codec in (plain, *further)]
-        if names not in (["bytes"], ["bytes", "crc32c"]) or plain["configuration"]["endian"] != "little":
-            return None
+        checksum = len(settings["index_codecs"]) > 1
         per_shard = tuple(whole // part for whole, part in zip(shards, chunks, strict=True))
-        return cls(per_shard, at_start=settings.get("index_location") == "start", checksum="crc32c" in names)
+        return cls(per_shard, at_start=settings.get("index_location") == "start", checksum=checksum)
 
     def shard_of(self, chunk: tuple[int, ...]) -> tuple[int, ...]:
         """Return the coordinates of the shard of a chunk."""

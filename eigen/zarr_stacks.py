@@ -18,7 +18,7 @@ from eigenfeatures.eigen.stacks import Stack, one_line
 from eigenfeatures.eigen.tiff_stacks import visible_entries
 from eigenfeatures.eigen.voxel_size import seen_along
 from eigenfeatures.eigen.watched_files import WatchedFiles, check_regular
-from eigenfeatures.eigen.zarr_shards import Shards
+from eigenfeatures.eigen.zarr_shards import SHARDING, Shards, are_readable
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _FURTHER_METADATA = ".zmetadata"  # which zarr reads too, and which needn't be there
@@ -174,7 +174,7 @@ class _ZarrStack(ChunkedStack):
             dtype,
             image.voxel_size if image else None,
             axis,
-            chunks=chunks if self._shards else shards or chunks,
+            chunks=chunks,
         )
         if image is not None:
             self.origin = seen_along(axis, image.origin)
@@ -212,9 +212,15 @@ def _metadata_files(folder: Path) -> Iterator[Path]:
 
 
 def _check_codecs(path: Path, array: Any) -> None:
-    """Refuse the one codec that can run code."""
-    if "pickle" in _words(array.metadata.to_dict()):
+    """Refuse the one codec that can run code, and shards whose missing chunks would be read as zeros."""
+    metadata = array.metadata.to_dict()
+    if "pickle" in _words(metadata):
         raise InputError(f"{path}: holds pickled data, which can run code; write it with another codec")
+    if SHARDING in _words(metadata.get("codecs")) and not are_readable(metadata["codecs"]):
+        raise InputError(
+            f"{path}: is stored in shards whose missing chunks can't be told; write it anew with one level "
+            "of shards, no codec beside them and a plain index"
+        )
 
 
 def _words(value: Any) -> Iterator[str]:

@@ -92,12 +92,41 @@ def _with_index_codecs(path: Path, codecs: list[dict[str, Any]]) -> None:
     shutil.rmtree(path / "c", ignore_errors=True)
 
 
-def test_a_shard_whose_index_is_stored_otherwise_counts_as_a_whole(tmp_path: Path) -> None:
+LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+WITHIN = {
+    "name": "sharding_indexed",
+    "configuration": {"chunk_shape": [4, 6, 5], "codecs": [LITTLE], "index_codecs": INDEX},
+}
+AROUND = {
+    "name": "sharding_indexed",
+    "configuration": {"chunk_shape": [4, 12, 10], "codecs": [WITHIN], "index_codecs": INDEX},
+}
+PERMUTED = {"name": "transpose", "configuration": {"order": [0, 2, 1]}}
+BIG = {"name": "bytes", "configuration": {"endian": "big"}}
+
+
+@pytest.mark.parametrize(
+    "codecs",
+    [
+        [AROUND],
+        [PERMUTED, {**WITHIN, "configuration": {**WITHIN["configuration"], "chunk_shape": [4, 2, 2]}}],
+        [WITHIN, {"name": "crc32c"}],
+        [{**WITHIN, "configuration": {**WITHIN["configuration"], "index_codecs": [BIG]}}],
+    ],
+    ids=["shards in shards", "transposed shards", "shards with a checksum", "another index"],
+)
+@pytest.mark.parametrize("missing", ["refuse", "fill"])
+@pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed` codec")
+def test_shards_whose_missing_chunks_can_t_be_told_are_refused(
+    tmp_path: Path, codecs: list[dict[str, Any]], missing: Missing
+) -> None:
     path = tmp_path / "v.zarr"
-    zarr.create_array(path, shape=SHAPE, chunks=CHUNKS, shards=(8, 12, 10), dtype="u1")
-    _with_index_codecs(path, [{"name": "bytes", "configuration": {"endian": "big"}}])
-    volume = random_images(np.uint8, SHAPE)
-    volume[:4, :6, :5] = 0
+    zarr.create_array(path, shape=SHAPE, chunks=(8, 12, 10), dtype="u1")
+    described = json.loads((path / "zarr.json").read_text())
+    (path / "zarr.json").write_text(json.dumps({**described, "codecs": codecs}))
+    volume = random_images(np.uint8, SHAPE) | 1
+    volume[:4, :6, :5] = 0  # the fill value, which zarr leaves out
     zarr.open_array(path, mode="r+")[...] = volume
-    with open_volume(path) as stack:
-        np.testing.assert_array_equal(stack.read(range(9)), volume)
+    np.testing.assert_array_equal(zarr.open_array(path, mode="r")[...], volume)
+    with pytest.raises(InputError, match="shards whose missing chunks can't be told; write it anew with one"):
+        open_volume(path, missing=missing)
