@@ -67,7 +67,8 @@ def columns(stack: str, arrays: Arrays, classes: Sequence[str]) -> dict[str, Seq
     }
     scores = arrays.get("probabilities", arrays.get("logits"))
     if scores is not None:
-        found["predicted"] = [classes[k] for k in scores.argmax(1)]
+        # Of scores that overflowed none is the largest.
+        found["predicted"] = [classes[row.argmax()] if np.isfinite(row).all() else "" for row in scores]
     if "probabilities" in arrays:
         found["probability"] = list(arrays["probabilities"].max(1))
     for output, prefix in _NUMBERED.items():

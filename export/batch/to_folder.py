@@ -262,7 +262,8 @@ def _check_finished(
 def summarise(table: Path, classes: Iterable[str]) -> dict[str, Any]:
     """Count the rows of ``slices.csv`` and what was predicted.
 
-    Where the stacks are named after classes, the right predictions are counted, too.
+    Where the stacks are named after classes, the share of right predictions is told, too; a slice for
+    which there is none is no part of it.
     """
     slices = flagged = filled = right = 0
     known, labelled = set(classes), True
@@ -279,7 +280,7 @@ def summarise(table: Path, classes: Iterable[str]) -> dict[str, Any]:
     facts: dict[str, Any] = {"slices": slices, "flagged_slices": flagged}
     facts |= {"filled_slices": filled} if filled else {}
     facts |= {"predicted": dict(predicted.most_common())} if predicted else {}
-    return {**facts, "accuracy": right / slices} if labelled else facts
+    return {**facts, "accuracy": right / predicted.total()} if predicted and labelled else facts
 
 
 def _check_limit(out: Path, plan: BlockPlan, peak: int, max_memory: str | None) -> None:

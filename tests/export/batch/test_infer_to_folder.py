@@ -8,7 +8,7 @@ import pytest
 import tifffile
 import zarr
 from commands import random_stack
-from fake_engine import results_of, run_job
+from fake_engine import FakeEngine, results_of, run_job
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region, VoxelSize
@@ -63,6 +63,23 @@ def test_several_stacks_share_a_table(tmp_path):
     assert facts["flagged_slices"] == 18, "constant ones"
     rows = (tmp_path / "out" / "slices.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == ["bright"] * 9 + ["dark"] * 9
+
+
+@pytest.mark.parametrize("without", [1, 9])
+def test_slices_that_got_no_class_are_not_counted_as_right_or_wrong(without, tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "dark.tif", random_stack((9, 16, 16)) // 3, photometric="minisblack")
+    call = FakeEngine.__call__
+
+    def overflowing(self, slices):
+        results = call(self, slices)
+        results["probabilities"][:without] = np.nan
+        return results
+
+    monkeypatch.setattr(FakeEngine, "__call__", overflowing)
+    facts = run_job(tmp_path / "dark.tif", tmp_path / "out", batch=9)
+    assert (facts["slices"], facts["flagged_slices"]) == (9, without)
+    assert facts.get("predicted") == ({"dark": 8} if without == 1 else None)
+    assert facts.get("accuracy") == (1 if without == 1 else None)
 
 
 def test_the_volume_of_a_voxel_size_keeps_it(tmp_path):

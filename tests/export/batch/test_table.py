@@ -53,6 +53,15 @@ def test_columns_without_arrays_are_left_out():
     assert found["logit_a"] == [0, 3, 0]
 
 
+@pytest.mark.parametrize("name", ["probabilities", "logits"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_without_a_finite_score_no_class_is_predicted(name, bad):
+    arrays = block()
+    scores = arrays.pop("probabilities")
+    scores[1, 0], scores[2] = bad, bad
+    assert columns("one", {**arrays, name: scores}, CLASSES)["predicted"] == ["a", "", ""]
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
