@@ -1,6 +1,7 @@
 """A trained model on disk: weights in safetensors, all else in JSON; nothing is unpickled."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,19 @@ def load_model(folder: Path) -> Model:
     if sha256(weights) != expected:
         raise InputError(f"{weights} is damaged or belongs to another {path.name}; train it anew")
     try:
-        network.load_state_dict(load_file(weights), assign=True)
+        tensors = load_file(weights)
+        _check_types(weights, tensors, network)
+        network.load_state_dict(tensors, assign=True)
     except (SafetensorError, RuntimeError) as error:
         raise InputError(
             f"{weights} does not hold the weights of '{network.preset}'; train it anew"
         ) from error
     return Model(network.eval(), classes, preprocessing, training)
+
+
+def _check_types(weights: Path, tensors: Mapping[str, Tensor], network: Network) -> None:
+    """Refuse numbers of another type, which torch would take here and fail at when it computes."""
+    for name, expected in network.state_dict().items():
+        if name in tensors and tensors[name].dtype != expected.dtype:
+            found, wanted = (str(kind.dtype).removeprefix("torch.") for kind in (tensors[name], expected))
+            raise InputError(f"{weights}: {name} is of {found} in place of {wanted}; save or train it anew")

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from eigenfeatures.eigen.errors import InputError
+from eigenfeatures.eigen.files import sha256
 from eigenfeatures.eigen.model_file import DESCRIPTION_FILE, WEIGHTS_FILE, Model, load_model, save_model
 from eigenfeatures.eigen.network import build_network
 from eigenfeatures.eigen.preprocessing import Preprocessing
@@ -70,4 +72,20 @@ def test_damaged_models_are_refused(model, tmp_path, damage, reason):
     save_model(model, tmp_path)
     damage(tmp_path)
     with pytest.raises(InputError, match=reason):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("conv1.weight", "float64"), ("conv1.bias", "float16"), ("norm1.num_batches_tracked", "float32")],
+)
+def test_weights_of_another_type_are_refused_by_name(model, tmp_path, name, kind):
+    save_model(model, tmp_path)
+    weights = tmp_path / WEIGHTS_FILE
+    tensors = load_file(weights)
+    save_file({**tensors, name: tensors[name].to(getattr(torch, kind))}, weights)
+    _edit(tmp_path, weights_sha256=sha256(weights))
+    with pytest.raises(
+        InputError, match=rf"{WEIGHTS_FILE}: {name} is of {kind} in place of (float32|int64); "
+    ):
         load_model(tmp_path)
