@@ -70,6 +70,26 @@ def check_writable(path: Path) -> None:
     probe.unlink()
 
 
+def can_be_named(path: Path, *, atomically: bool) -> bool:
+    """Tell whether a file or folder may have a name as long as that of `path`; nothing is written.
+
+    Parameters
+    ----------
+    path
+        What is to be made; its folder needn't be there yet.
+    atomically
+        Whether `atomic_path` will make it, which needs a longer name first.
+    """
+    absolute = path.absolute()
+    folder = next(parent for parent in absolute.parents if parent.exists())
+    named = folder / absolute.name
+    try:
+        os.lstat(_beside(named) if atomically else named)
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
+
+
 def _name_new(temporary: Path, path: Path) -> None:
     """Give a file its name unless another has it: a link is refused where a renaming would replace."""
     try:

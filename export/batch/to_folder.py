@@ -30,7 +30,7 @@ from eigenfeatures.export.batch.plan import BlockPlan, Part, format_bytes, parse
 from eigenfeatures.export.batch.source import Source, close_sources, describe, open_sources
 from eigenfeatures.export.batch.stages import Stage
 from eigenfeatures.export.batch.table import columns, holds_rows, is_volume, split_volumes, write_blocks
-from eigenfeatures.export.batch.volumes import Shapes, Volumes, damaged_file, make_volumes
+from eigenfeatures.export.batch.volumes import Shapes, Volumes, check_names, damaged_file, make_volumes
 from eigenfeatures.export.run_folder import check_outside
 from eigenfeatures.export.talk import Talk
 from eigenfeatures.export.versions import difference, versions
@@ -155,6 +155,8 @@ class _Job:
         clock: Clock,
         talk: Talk,
     ) -> Iterator["_Job"]:
+        shapes = _volume_shapes(surveyed.probe)
+        check_names(options.format, out, sources, shapes)
         with open_folder(out, _record(surveyed, sources, options), options.resume) as folder:
             plan = BlockPlan(**folder.record["plan"])
             peak = surveyed.probe.demand.peak(plan.batch, plan.block)
@@ -163,7 +165,6 @@ class _Job:
             talk.say(
                 f"blocks of {plan.block} slices, {plan.batch} at once: at most about {format_bytes(peak)}"
             )
-            shapes = _volume_shapes(surveyed.probe)
             if folder.table.is_file():
                 _check_finished(folder, sources, shapes, options.format, plan.block)
             volumes = make_volumes(options.format, out, sources, shapes, surveyed.facts, plan.block)

@@ -1,7 +1,7 @@
 """All volumes of a job: OME-Zarr that grow block by block, or OME-TIFF written at the end."""
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, product
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from eigenfeatures.eigen.errors import InputError
-from eigenfeatures.eigen.files import atomic_path
+from eigenfeatures.eigen.files import atomic_path, can_be_named
 from eigenfeatures.eigen.tiff_pages import read_layout
 from eigenfeatures.export.batch.facts import ModelFacts
 from eigenfeatures.export.batch.folder import writing
@@ -78,6 +78,17 @@ def make_volumes(
     if form == "tiff":
         return _TiffVolumes(folder, sources, shapes, facts)
     return _ZarrVolumes(folder, sources, shapes, facts, block)
+
+
+def check_names(form: str, folder: Path, sources: Sequence[Source], outputs: Iterable[str]) -> None:
+    """Raise `InputError` where a stack's name is too long for that of a volume; parameters as above."""
+    for output, source in product(outputs, sources):
+        path = _path(form, folder, output, source)
+        if not can_be_named(path, atomically=form == "tiff"):
+            raise InputError(
+                f"{source.stack.path}: its name is too long, as {path.suffixes[-2]}{path.suffix} is added to "
+                "it; rename the stack"
+            )
 
 
 def damaged_file(

@@ -12,7 +12,7 @@ from fake_engine import FakeEngine, results_of, run_job
 
 from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region, VoxelSize
-from eigenfeatures.export.batch import folder
+from eigenfeatures.export.batch import folder, to_folder
 from eigenfeatures.export.batch.source import Reading, Source
 
 
@@ -63,6 +63,21 @@ def test_several_stacks_share_a_table(tmp_path):
     assert facts["flagged_slices"] == 18, "constant ones"
     rows = (tmp_path / "out" / "slices.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == ["bright"] * 9 + ["dark"] * 9
+
+
+@pytest.mark.parametrize(("form", "longest"), [("tiff", 255 - 8 - 10), ("zarr", 255 - 9)])
+def test_a_stack_whose_volume_can_t_be_named_is_refused_before_it_is_computed(
+    form, longest, tmp_path, monkeypatch
+):
+    for length in (longest, longest + 1):
+        stack = tmp_path / f"{'n' * length}.tif"
+        tifffile.imwrite(stack, random_stack((9, 16, 16)), photometric="minisblack")
+        if length == longest:
+            assert run_job(stack, tmp_path / "out", format=form)["slices"] == 9
+    monkeypatch.setattr(to_folder, "run_blocks", None)
+    with pytest.raises(InputError, match=rf"n\.tif: its name is too long, as \.ome\.{form[:3]}.*rename"):
+        run_job(stack, tmp_path / "other", format=form)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("without", [1, 9])
