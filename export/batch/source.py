@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -143,7 +144,7 @@ class Source:
         """The part of `identity` for which no pixel is read."""
         return {
             "name": self.name,
-            "path": str(self.stack.path.absolute()),
+            "path": _plain(self.stack.path),
             "files": self._files,
             "shape": list(self.stack.shape),
             "dtype": self.stack.dtype.name,
@@ -312,6 +313,15 @@ def _stem(path: Path) -> str:
     for suffix in (*_VOLUMES, ".zarr", ".raw", ".bin", ".ome"):
         name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
     return "-".join([name, *inside.strip("/").split("/")]).rstrip("-")
+
+
+def _plain(path: Path) -> str:
+    """Return the absolute path, in the same words from wherever it was given."""
+    plain = os.path.abspath(path)  # noqa: PTH100 - which leaves no ".." in it
+    with suppress(OSError):  # of a data set in a file, which is no file itself
+        if not os.path.samefile(plain, path):  # noqa: PTH121 - ".." behind a symbolic link
+            return str(path.resolve())
+    return plain
 
 
 def _stamp(files: Sequence[Path]) -> dict[str, Any]:

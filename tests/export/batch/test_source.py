@@ -359,3 +359,24 @@ def test_identity_tells_stacks_apart(stack):
     changed = identity()
     assert changed["files"] == first["files"], "as after a copy that keeps times"
     assert changed["last_slice"] != first["last_slice"]
+
+
+@pytest.mark.parametrize("inside", ["", ":data"])
+def test_a_stack_is_the_same_by_whichever_path_it_is_given(inside, tmp_path, monkeypatch):
+    for place in ("here", "there/deep"):
+        (tmp_path / place).mkdir(parents=True)
+        with h5py.File(tmp_path / place / "s.h5", "w") as file:
+            file["data"] = random_stack((3, 8, 8))
+    monkeypatch.chdir(tmp_path / "here")
+    for given in ("s.h5", "./s.h5", "../here/s.h5", "../there/../here/s.h5", tmp_path / "here" / "s.h5"):
+        (source,) = opened(Path(f"{given}{inside}"))
+        assert source.description["path"] == str(opened(tmp_path / f"here/s.h5{inside}")[0].stack.path)
+
+
+def test_a_path_up_from_a_link_is_that_of_the_file_it_leads_to(tmp_path):
+    (tmp_path / "there" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "deep")
+    for place in (tmp_path, tmp_path / "there"):
+        np.save(place / "s.npy", random_stack((3, 8, 8)))
+    (source,) = opened(tmp_path / "link" / ".." / "s.npy")
+    assert source.description["path"] == str(tmp_path / "there" / "s.npy")
