@@ -29,6 +29,9 @@ _FEW = 16
 # Below a sample there may be specimens, and below a specimen its slices.
 _DEEPEST = 2
 
+# Each takes a row of the table; a file that claims more is damaged or malicious, or no stack.
+_MOST_SLICES = 1 << 24
+
 _VOLUMES = (".tif", ".tiff", ".npy", *HDF5_SUFFIXES)
 
 
@@ -248,6 +251,11 @@ def source_of(
                 f"{stack.path}: slices are cropped at the centre from {height}×{width} to "
                 f"{region.height}×{region.width}, as those of the training; --overlap takes whole slices",
             )
+    if (number := len(range(0, slices, reading.every))) > _MOST_SLICES:
+        raise InputError(
+            f"{stack.path}: claims {number} slices and at most {_MOST_SLICES} are taken; export it again, "
+            "or take fewer with --every"
+        )
     source = Source(name, stack, region, np.arange(0, slices, reading.every), reading.voxel_size, notes)
     if not len(source.indices):
         raise InputError(f"{stack.path}: holds no slices")

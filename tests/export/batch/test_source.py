@@ -380,3 +380,18 @@ def test_a_path_up_from_a_link_is_that_of_the_file_it_leads_to(tmp_path):
         np.save(place / "s.npy", random_stack((3, 8, 8)))
     (source,) = opened(tmp_path / "link" / ".." / "s.npy")
     assert source.description["path"] == str(tmp_path / "there" / "s.npy")
+
+
+@pytest.mark.parametrize("kind", ["zarr", "h5"])
+def test_a_claim_of_endless_slices_is_refused_by_the_file(kind, tmp_path):
+    """Also a list of their numbers would fill the memory."""
+    path, claimed = tmp_path / f"s.{kind}", {"shape": (2**33, 8, 8), "dtype": "u1", "chunks": (1, 8, 8)}
+    if kind == "zarr":
+        zarr.create_array(path, **claimed)
+    else:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("data", **claimed)
+    with pytest.raises(InputError, match=rf"s\.{kind}\S*: claims {2**33} slices and at most 16777216 are "):
+        opened(path)
+    (source,) = opened(path, every=2**20)
+    assert len(source.indices) == 2**13
