@@ -8,6 +8,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
+from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.files import settle
 from eigenfeatures.export.batch.folder import writing
 from eigenfeatures.export.batch.grid import Grid
@@ -31,6 +32,11 @@ class ZarrVolume:
         Slices a block.
     grid
         Of the finest level.
+
+    Raises
+    ------
+    InputError
+        When the metadata of an array that is there are damaged.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int, int], block: int, grid: Grid) -> None:
@@ -72,7 +78,14 @@ class ZarrVolume:
         # So that a chunk that is not there is one that was lost, also where all of its values are NaN.
         config: Any = {"write_empty_chunks": True}
         if (path / METADATA).is_file():
-            return zarr.open_array(path, mode="r+", config=config)
+            try:
+                return zarr.open_array(path, mode="r+", config=config)
+            except PermissionError:  # of the folder, which the caller tells
+                raise
+            except Exception as error:  # whatever a damaged description makes of itself
+                raise InputError(
+                    f"{path / METADATA} is damaged; remove it, and --resume makes it anew"
+                ) from error
         made = zarr.create_array(
             path,
             shape=(*self._layout.shape[:2], *self._layout.plane(number)),

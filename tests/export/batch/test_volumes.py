@@ -7,6 +7,7 @@ import pytest
 import zarr
 from fake_engine import FACTS
 
+from eigenfeatures.eigen.errors import InputError
 from eigenfeatures.eigen.stacks import Region, VoxelSize
 from eigenfeatures.eigen.volumes import open_volume
 from eigenfeatures.export.batch.facts import CLASS_MAPS, ModelFacts
@@ -84,6 +85,20 @@ def test_a_block_is_there_when_every_chunk_of_it_is(tmp_path):
         file.write_bytes(content)
     assert volume.has(0, 2)
     assert volume.has(2, 2)
+
+
+@pytest.mark.parametrize("text", ["", '{"zarr_fo', "{}"])
+def test_damaged_metadata_of_an_array_are_refused_and_made_anew_once_removed(text, tmp_path):
+    path, data = tmp_path / "v.ome.zarr", maps((4, 1, 9, 7))
+    written(path, data, 2)
+    metadata = path / "0" / "zarr.json"
+    before = metadata.read_bytes()
+    metadata.write_text(text)
+    with pytest.raises(InputError, match=f"^{metadata} is damaged; remove it, and --resume makes it anew$"):
+        ZarrVolume(path, (1, 4, 9, 7), 2, GRID)
+    metadata.unlink()
+    assert ZarrVolume(path, (1, 4, 9, 7), 2, GRID).has(0, 4)
+    assert metadata.read_bytes() == before
 
 
 def test_levels_are_means_of_two_by_two(tmp_path):
