@@ -74,12 +74,16 @@ class ZarrVolume:
 
     def _level(self, number: int) -> Any:
         """Open an array, or make it."""
+        # So that a chunk that is not there is one that was lost, also where all of its values are NaN; by the
+        # configuration, since an array that is opened takes no such option.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            return self._opened(number)
+
+    def _opened(self, number: int) -> Any:
         path = self._path / str(number)
-        # So that a chunk that is not there is one that was lost, also where all of its values are NaN.
-        config: Any = {"write_empty_chunks": True}
         if (path / METADATA).is_file():
             try:
-                return zarr.open_array(path, mode="r+", config=config)
+                return zarr.open_array(path, mode="r+")
             except PermissionError:  # of the folder, which the caller tells
                 raise
             except Exception as error:  # whatever a damaged description makes of itself
@@ -94,7 +98,6 @@ class ZarrVolume:
             compressors=ZstdCodec(level=3),
             fill_value=np.nan,
             dimension_names=["c", "z", "y", "x"],
-            config=config,
         )
         settle(path / METADATA)
         return made

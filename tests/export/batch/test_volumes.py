@@ -125,6 +125,15 @@ def test_a_block_has_its_part_of_every_level(tmp_path):
         expected = halved(expected)
 
 
+def test_blocks_without_a_number_are_stored_also_in_a_volume_that_is_opened_again(tmp_path):
+    """A missing chunk is one that was lost."""
+    for first in (0, 2):
+        volume = ZarrVolume(tmp_path / "v.ome.zarr", (1, 4, 9, 7), 2, GRID)
+        assert not volume.has(first, 2)
+        volume.write(first, np.full((2, 1, 9, 7), np.nan, np.float32))
+        assert volume.has(first, 2)
+
+
 def test_an_odd_edge_counts_twice():
     image = np.arange(15, dtype=np.float32).reshape(3, 5)
     expected = [[3, 5, 6.5], [10.5, 12.5, 14]]
