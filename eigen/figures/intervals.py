@@ -35,6 +35,8 @@ class IntervalRow(NamedTuple):
     estimate: float
     low: float
     high: float
+    over_slices: bool = False
+    """Whether the interval speaks of other slices only, and not of other runs."""
 
 
 def interval_plot(
@@ -133,7 +135,7 @@ def _name_rows(
     right.tick_params(length=0)
     right.spines[:].set_visible(False)
     axes.annotate(
-        numbers,
+        f"{numbers}\n* over slices only" if any(row.over_slices for row in rows) else numbers,
         (1.0, 1.0),
         xycoords="axes fraction",
         xytext=(3.5, 4),
@@ -148,4 +150,5 @@ def _number(row: IntervalRow) -> str:
         return "no value"
     if not np.isfinite([row.low, row.high]).all():
         return decimal(row.estimate)
-    return f"{decimal(row.estimate)} [{decimal(row.low)}, {decimal(row.high)}]"
+    mark = "*" if row.over_slices else ""
+    return f"{decimal(row.estimate)} [{decimal(row.low)}, {decimal(row.high)}]{mark}"

@@ -142,6 +142,7 @@ def interval_rows(
             estimate.interval.estimate,
             estimate.interval.low,
             estimate.interval.high,
+            over_slices=not estimate.interval.runs,
         )
         for estimate in estimates
     ]

@@ -337,3 +337,11 @@ def test_captions_of_a_study_have_two_sentences_and_names_of_their_own() -> None
         assert len(caption.text.rstrip(".").split(". ")) == 2, name
         assert caption.text.endswith("."), name
         assert caption.title, name
+
+
+def test_intervals_over_slices_only_are_marked() -> None:
+    rows = [row("a", ""), row("b", "")._replace(over_slices=True)]
+    figure = figures.interval_plot(rows, "T", "x")
+    assert notes(figure) == ["estimate [95 % interval]\n* over slices only"]
+    numbers = words(figure.axes[0].child_axes[0].get_yticklabels())
+    assert numbers == ["0.50 [0.40, 0.70]", "0.50 [0.40, 0.70]*"]
