@@ -55,6 +55,13 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
 
 
+def _where_there_is_a_folder(path: Path) -> Path:
+    """Return the path, or one of its name in the nearest of its folders that is there."""
+    absolute = path.absolute()
+    folder = next(parent for parent in absolute.parents if parent.exists())
+    return folder / absolute.name
+
+
 def check_writable(path: Path) -> None:
     """Make an empty file where `path`, or the first of its folders, would be made, and remove it.
 
@@ -63,9 +70,7 @@ def check_writable(path: Path) -> None:
     OSError
         When it can't be made.
     """
-    absolute = path.absolute()
-    folder = next(parent for parent in absolute.parents if parent.exists())
-    probe = _beside(folder / absolute.name)
+    probe = _beside(_where_there_is_a_folder(path))
     probe.touch(exist_ok=False)
     probe.unlink()
 
@@ -80,9 +85,7 @@ def can_be_named(path: Path, *, atomically: bool) -> bool:
     atomically
         Whether `atomic_path` will make it, which needs a longer name first.
     """
-    absolute = path.absolute()
-    folder = next(parent for parent in absolute.parents if parent.exists())
-    named = folder / absolute.name
+    named = _where_there_is_a_folder(path)
     try:
         os.lstat(_beside(named) if atomically else named)
     except OSError as error:
